@@ -1,0 +1,1 @@
+"""Baton: carries one training run from an uploaded data set to a tested endpoint, and leaves nothing running."""

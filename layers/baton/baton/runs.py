@@ -1,0 +1,134 @@
+"""The run rows: what Baton remembers of each run, from its plan to its receipt.
+
+One item of kind ``run``, named by the run id:
+
+=====================  ==============================================================================================
+execution_arn          the execution that the run belongs to
+pipeline               the pipeline's name
+created_at             epoch seconds of the execution's start; what was created earlier is not this run's
+deadline_at            epoch seconds; no wait is registered after it
+expires_tag            the value of the ``baton:expires-at`` tag (ISO 8601, UTC)
+keeps_endpoint         true where the plan keeps the endpoint of a run that succeeds
+launch_attempt         the attempt that holds, or last held, the launch lease
+launch_lease_until     epoch seconds
+pipeline_run_id        the KFP run that launch_pipeline started or found
+worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
+ended_at               the tombstone, epoch seconds: nothing may be started for the run any more
+receipt, receipt_at    the receipt of a clean-up that verified that all is gone
+expires_at             epoch seconds; long after the 14 days in which an execution can be redriven
+=====================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from baton.errors import LaunchInProgress, RunEnded
+from baton.items import ConditionFailed, Item, Items, absent
+
+RUN = "run"
+REMEMBER_SECONDS = 60 * 24 * 3600
+"""How long a run row outlives its last change: well over the 14 days of Step Functions' redrive."""
+
+
+class Runs:
+    """The run rows of a table."""
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def open(self, plan: dict[str, Any]) -> Item:
+        """Create the row of a planned run; a second call for the same run changes nothing and returns the row."""
+        values = {
+            "execution_arn": plan["execution_arn"],
+            "pipeline": plan["pipeline"],
+            "created_at": plan["created_at"],
+            "deadline_at": plan["deadline_at"],
+            "expires_tag": plan["tags"]["baton:expires-at"],
+            "keeps_endpoint": plan["after"]["endpoint"] == "keep",
+            "expires_at": self._forget_at(plan["deadline_at"]),
+        }
+        try:
+            return self._items.update(RUN, plan["run_id"], values, only_if=absent("execution_arn"))
+        except ConditionFailed as failed:
+            return failed.item
+
+    def get(self, run_id: str) -> Item | None:
+        """Return the run's row, or None."""
+        return self._items.get(RUN, run_id)
+
+    def all(self) -> list[Item]:
+        """Return every run row, oldest run first."""
+        return list(self._items.of_kind(RUN))
+
+    def require_open(self, run_id: str) -> Item:
+        """Return the run's row; raise RunEnded where the run is unknown or has a tombstone."""
+        row = self.get(run_id)
+        if row is None:
+            raise RunEnded(f"Run {run_id} has no row in the table: it was never planned, or was forgotten.")
+        if "ended_at" in row:
+            raise RunEnded(f"Run {run_id} was ended; start a new execution instead of redriving this one.")
+        return row
+
+    def claim_launch(self, run_id: str, attempt: str, lease_seconds: float) -> Item:
+        """Take the launch lease for an attempt; raise LaunchInProgress while another attempt holds it.
+
+        Raises RunEnded where the run has a tombstone.
+        """
+        now = self._items.now()
+        free = (
+            Attr("launch_lease_until").not_exists()
+            | Attr("launch_lease_until").lt(_number(now))
+            | Attr("launch_attempt").eq(attempt)
+        )
+        try:
+            return self._items.update(
+                RUN,
+                run_id,
+                {"launch_attempt": attempt, "launch_lease_until": _number(now + lease_seconds)},
+                only_if=Attr("execution_arn").exists() & absent("ended_at") & free,
+            )
+        except ConditionFailed as failed:
+            if "ended_at" in failed.item or "execution_arn" not in failed.item:
+                raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
+            raise LaunchInProgress(f"Another attempt is launching run {run_id}.") from None
+
+    def record_launch(self, run_id: str, pipeline_run_id: str) -> Item:
+        """Record the KFP run of a run, tombstone or not, and free the lease; return the row as it is now.
+
+        It is written even after a tombstone, so that clean-up knows what to terminate.
+        """
+        return self._items.update(
+            RUN, run_id, {"pipeline_run_id": pipeline_run_id, "launch_lease_until": None}, only_if=None
+        )
+
+    def end(self, run_id: str) -> Item:
+        """Write the tombstone (the first one stays) and return the row."""
+        now = self._items.now()
+        values = {"ended_at": _number(now), "expires_at": self._forget_at(now)}
+        try:
+            return self._items.update(RUN, run_id, values, only_if=absent("ended_at"))
+        except ConditionFailed as failed:
+            return failed.item
+
+    def keep_receipt(self, run_id: str, receipt: dict[str, Any]) -> Item:
+        """Store the receipt of a finished clean-up."""
+        now = self._items.now()
+        values = {"receipt": json.dumps(receipt), "receipt_at": _number(now), "expires_at": self._forget_at(now)}
+        return self._items.update(RUN, run_id, values)
+
+    def _forget_at(self, last_change: float) -> int:
+        return int(last_change) + REMEMBER_SECONDS
+
+
+def awaited_pipeline_run(row: Item) -> str | None:
+    """Return the id of the KFP run that does the run's work, or None before there is one."""
+    return row.get("worker_run_id") or row.get("pipeline_run_id")
+
+
+def _number(seconds: float) -> int:
+    # DynamoDB takes no binary floats; milliseconds would only be noise in a lease of minutes.
+    return int(seconds)
