@@ -14,4 +14,5 @@ _CONFIG = Config(retries={"total_max_attempts": 4, "mode": "standard"}, connect_
 @cache
 def client(service: str) -> Any:
     """Return the process's client of an AWS service; endpoints come from the standard environment variables."""
-    return boto3.client(service, config=_CONFIG)
+    make: Any = boto3.client
+    return make(service, config=_CONFIG)

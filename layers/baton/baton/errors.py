@@ -63,10 +63,6 @@ class ForeignResource(BatonError):
     """Something of the awaited name exists, but does not carry this run's tag."""
 
 
-class SupersededAttempt(BatonError):
-    """A later attempt of the same state has registered its task token; this one has nothing left to do."""
-
-
 class CleanUpIncomplete(BatonError):
     """Clean-up could not delete something that this run made; the message names it."""
 

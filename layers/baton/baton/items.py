@@ -36,9 +36,7 @@ class Items(Protocol):
     def get(self, kind: str, name: str) -> Item | None:
         """Return the item as it is now (strongly consistent), or None where there is none or it has expired."""
 
-    def update(
-        self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None
-    ) -> Item:
+    def update(self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None) -> Item:
         """Set the values (None removes one) if the condition holds; return the whole new item.
 
         Raises ConditionFailed with the item that stood there.
@@ -73,9 +71,7 @@ class DynamoItems:
         item = _plain(answer.get("Item"))
         return item if item and not self._expired(item) else None
 
-    def update(
-        self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None
-    ) -> Item:
+    def update(self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None) -> Item:
         """Set the values if the condition holds; return the whole new item or raise ConditionFailed."""
         request: dict[str, Any] = {
             "Key": {"kind": kind, "name": name},
@@ -137,8 +133,9 @@ def _old_item(error: ClientError) -> Item:
     # With the resource interface the error carries the item in DynamoDB's own typed form.
     from boto3.dynamodb.types import TypeDeserializer
 
-    raw = error.response.get("Item") or {}
-    deserialize = TypeDeserializer().deserialize
+    response: dict[str, Any] = {**error.response}
+    raw: dict[str, Any] = response.get("Item") or {}
+    deserialize: Any = TypeDeserializer().deserialize
     typed = {k: deserialize(v) if isinstance(v, dict) and len(v) == 1 else v for k, v in raw.items()}
     return _plain(typed) or {}
 
