@@ -1,0 +1,93 @@
+"""moto's application behind an HTTP server that keeps connections open, which its own development server does not."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from baton_local.seams import register
+
+WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+_NO_BODY = (204, 304)
+
+
+class _Handler(register("moto.moto_server.werkzeug_app", "MotoRequestHandler")):  # type: ignore[misc]
+    """Reads each request and each answer as a whole, so that the connection can carry the next one."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def run_wsgi(self) -> None:
+        """Answer one request."""
+        environ = self._environ()
+        try:
+            status, headers, body = _collect(self.server.app, environ)
+        except Exception:
+            print(traceback.format_exc(), file=sys.stderr, flush=True)
+            status, headers, body = "500 Internal Server Error", [], b'{"message": "the embedded cloud failed"}'
+        try:
+            self._answer(status, headers, body)
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        """Keep the log for what went wrong."""
+
+    def _environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = self.make_environ()
+        stream = environ["wsgi.input"]
+        whole = environ.pop("wsgi.input_terminated", False)
+        body = stream.read() if whole else stream.read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+
+    def _answer(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        code, _, reason = status.partition(" ")
+        self.send_response(int(code), reason)
+        names = {name.lower() for name, _ in headers}
+        for name, value in headers:
+            self.send_header(name, value)
+        if "content-length" not in names and int(code) not in _NO_BODY:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD" and int(code) not in _NO_BODY:
+            self.wfile.write(body)
+        self.wfile.flush()
+
+
+def _collect(app: WsgiApplication, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Call the application and return its whole answer: status line, headers, body."""
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+        started[:] = [status, headers]
+
+    answer = app(environ, start_response)
+    try:
+        body = b"".join(answer)
+    finally:
+        close = getattr(answer, "close", None)
+        if close:
+            close()
+    return started[0], started[1], body
+
+
+def moto_application() -> WsgiApplication:
+    """Return moto's WSGI application, which finds the service of each request by its signature."""
+    dispatcher = register("moto.moto_server.werkzeug_app", "DomainDispatcherApplication", ("create_app",))
+    create = register("moto.moto_server.werkzeug_app", "create_backend_app", ("service",))
+    application: WsgiApplication = dispatcher(create)
+    return application
+
+
+def bind(port: int, application: WsgiApplication) -> BaseWSGIServer:
+    """Listen on 127.0.0.1 at a port (0: any that is free); serve with ``serve_forever``."""
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    return server
