@@ -64,7 +64,8 @@ def _convert(text: str, default: object) -> object:
     if isinstance(default, int):
         return int(text)
     if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        # The template is given ARNs (a policy needs them); the code works with the names at their ends.
+        return tuple(part.strip().rpartition(":")[2] for part in text.split(",") if part.strip())
     return text
 
 
