@@ -1,0 +1,51 @@
+"""IAM, enforced: every call with a role's credentials is evaluated against its policies.
+
+``install`` and ``middleware`` are for the server; ``service_may`` is for what delivers in process (EventBridge, S3
+notifications); ``pod_credentials`` for what runs pods.
+"""
+
+from __future__ import annotations
+
+from baton_local.context import CloudContext
+from baton_local.iam.directory import Directory
+from baton_local.iam.evaluator import Decision
+from baton_local.iam.gate import Gate, Middleware, WsgiApplication
+from baton_local.iam.log import DecisionLog
+from baton_local.iam.pods import pod_credentials
+from baton_local.seams import register, replace
+
+_gates: list[Gate] = []
+
+
+def install(context: CloudContext) -> None:
+    """Make the gate, and take moto's own weaker check out of the way."""
+    neutral = register("moto.iam.access_control", "PermissionResult").NEUTRAL
+
+    def get_permission(_bucket: object, _action: str, _resource: str) -> object:
+        return neutral
+
+    replace("moto.s3.models", "FakeBucket.get_permission", get_permission, ("self", "action", "resource"))
+    _gates[:] = [Gate(Directory(context.account_id), DecisionLog(), context.enforce_iam)]
+
+
+def middleware(application: WsgiApplication) -> WsgiApplication:
+    """Put the gate in front of an application."""
+    return Middleware(gate(), application)
+
+
+def gate() -> Gate:
+    """Return the gate of this process's embedded cloud; raise RuntimeError before ``install``."""
+    if not _gates:
+        raise RuntimeError("baton_local.iam is not installed")
+    return _gates[0]
+
+
+def service_may(service: str, action: str, resource: str, source_arn: str) -> Decision:
+    """Decide whether an AWS service may act on a resource for a source, by the resource's own policy.
+
+    ``service``: its principal, such as ``events.amazonaws.com``; ``source_arn``: the rule, bucket or topic.
+    """
+    return gate().service_may(service, action, resource, source_arn)
+
+
+__all__ = ["Decision", "gate", "install", "middleware", "pod_credentials", "service_may"]
