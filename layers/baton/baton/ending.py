@@ -1,0 +1,382 @@
+"""Ending a run: what it made is deleted, the deletion is verified, and a receipt says so.
+
+The order is what makes it safe to call at any point, again, and by several callers at once:
+
+1. the tombstone, so that nothing new is started for the run;
+2. a survey, which fixes the cause of the failure in the run's row while the evidence still exists;
+3. requests to end everything that is this run's, each tried whatever becomes of the others;
+4. a second look, made after the pipeline run has ended: only what is not there any more counts as gone.
+
+Clean-up adds these attributes to the run's row (see ``baton.runs`` for the others):
+
+=====================  ==============================================================================================
+cause                  JSON of ``{"error", "cause"}``, or of null, as the first survey found it
+made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
+pipeline_runs          JSON of ``{id: state}``: the run's KFP runs, when first seen
+swept                  JSON of the counts of what was deleted from the bucket so far
+ended_well             true once the state machine has said that the run succeeded
+endpoint_kept_at       epoch seconds; the endpoint stays, and its expiry was lifted
+=====================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from baton.errors import BatonError, CleanUpIncomplete, InvalidInput, KfpUnavailable, NotGoneYet, TransientAwsError
+from baton.items import ConditionFailed, Item, Items, absent
+from baton.names import Layout, Names, run_id_for
+from baton.objects import RunObjects, Swept
+from baton.runs import RUN, Runs, awaited_pipeline_run
+from baton.survey import JOBS, SERVING, Resource, Survey, failure_of
+from baton.things import PIPELINE_RUN, Phase, phase_of
+from baton.transient import is_transient, retryable_aws_errors
+
+Receipt = dict[str, Any]
+
+
+class PipelineRun(Protocol):
+    """A KFP run as its client shows it."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+
+    @property
+    def state(self) -> str:
+        """The run's state, such as RUNNING."""
+
+
+class PipelineRuns(Protocol):
+    """What clean-up needs of a KFP client; every call may raise KfpUnavailable."""
+
+    def get_run(self, run_id: str) -> PipelineRun | None:
+        """Return the run, or None where there is none."""
+
+    def find_runs(self, display_name: str) -> Iterable[PipelineRun]:
+        """Return every run of this display name."""
+
+    def terminate_run(self, run_id: str) -> None:
+        """Ask for a run's end; a run that has ended is left as it is."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which run is to end, and whether it succeeded; None where the caller does not know."""
+
+    execution_arn: str
+    run_id: str
+    succeeded: bool | None
+
+    @classmethod
+    def parse(cls, event: Mapping[str, Any], run_prefix: str) -> Request:
+        """Read clean_up's payload; raise InvalidInput where it does not tell the run.
+
+        ``start_time`` is ISO 8601 or epoch milliseconds, as Step Functions' context and its events have it.
+        """
+        arn, run_id, start_time = event.get("execution_arn"), event.get("run_id"), event.get("start_time")
+        if not arn or not (run_id or start_time):
+            raise InvalidInput("A clean-up needs execution_arn, and run_id or start_time.")
+        if not run_id:
+            run_id = run_id_for(arn, _epoch(start_time or 0), run_prefix)
+        return cls(arn, run_id, _succeeded(event))
+
+
+@dataclass
+class _Progress:
+    """What one call of clean-up has met: what is still going, and what went wrong."""
+
+    going: list[str] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Note an error and go on, so that one thing that cannot go does not keep the others."""
+        try:
+            yield
+        except (BatonError, ClientError, BotoCoreError) as error:
+            self.errors.append(error)
+
+    def conclude(self) -> None:
+        """Raise unless all is well: what a retry may mend first, because only its end shows whether the rest stays."""
+        words = [f"{thing} is still there" for thing in self.going] + [str(error) for error in self.errors]
+        message = "; ".join(words)
+        if self.going:
+            raise NotGoneYet(message)
+        for kind in (NotGoneYet, KfpUnavailable, TransientAwsError):
+            if any(isinstance(error, kind) for error in self.errors):
+                raise kind(message)
+        if any(is_transient(error) for error in self.errors):
+            raise TransientAwsError(message)
+        if self.errors:
+            raise CleanUpIncomplete(message)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What clean-up works with; ``pipelines`` makes the KFP client, only for a run that may have a KFP run."""
+
+    items: Items
+    sagemaker: Any
+    s3: Any
+    bucket: str
+    pipelines: Callable[[], PipelineRuns]
+
+
+def clean_up(request: Request, tools: Tools) -> Receipt:
+    """Delete what the run made and return the receipt.
+
+    Raises NotGoneYet, KfpUnavailable or TransientAwsError where the same call helps later, and CleanUpIncomplete
+    where it does not; each time everything that could be done has been done.
+    """
+    runs = Runs(tools.items)
+    with retryable_aws_errors():
+        _require_match(request, runs.get(request.run_id))
+        row = runs.end(request.run_id)
+        ending = _Ending(tools, request, row)
+        receipt = ending.carry_out() if "execution_arn" in row else ending.nothing_made()
+        runs.keep_receipt(request.run_id, receipt)
+    return receipt
+
+
+class _Ending:
+    """One call's work on one run."""
+
+    def __init__(self, tools: Tools, request: Request, row: Item) -> None:
+        self._items = tools.items
+        self._survey = Survey(tools.sagemaker)
+        self._objects = RunObjects(tools.s3, Layout(tools.bucket, request.run_id))
+        self._pipelines = tools.pipelines
+        self._run_id = request.run_id
+        self._succeeded = request.succeeded
+        self._row = row
+        self._progress = _Progress()
+
+    def nothing_made(self) -> Receipt:
+        """Return the receipt of an execution that never had a plan, and so never made anything."""
+        nothing = {kind: Resource(kind, name) for kind, name in Names.of(self._run_id).as_dict().items()}
+        return self._receipt(nothing, {}, [])
+
+    def carry_out(self) -> Receipt:
+        """End everything, look again, and return the receipt; raise where something is still there."""
+        found = self._survey.look(self._run_id)
+        self._remember(found)
+        keeps = self._settle_endpoint(found)
+        pipeline_runs = self._end_pipeline_runs()
+        self._end_resources(found, keeps)
+        left = self._look_again(keeps)
+        self._sweep_objects()
+        self._progress.conclude()
+        return self._receipt(left, pipeline_runs, self._objects.kept())
+
+    # --- what the row keeps, so that a later call still knows it ---------------------------------------------------
+
+    def _remember(self, found: Mapping[str, Resource]) -> None:
+        made = {f"made_{kind}": _sighting(r) for kind, r in found.items() if r.belongs_to(self._run_id)}
+        cause = None if self._succeeded else failure_of(found, self._run_id)
+        try:
+            self._update({"cause": json.dumps(cause), **made}, only_if=absent("cause"))
+        except ConditionFailed as failed:
+            self._row = failed.item
+            new = {name: sighting for name, sighting in made.items() if name not in self._row}
+            if new:
+                self._update(new)
+
+    def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool:
+        """Decide whether the endpoint stays, and note it in the row before anything is done about it."""
+        is_there = found["endpoint"].belongs_to(self._run_id)
+        if self._succeeded is None:
+            return is_there and "endpoint_kept_at" in self._row
+        keeps = is_there and bool(self._succeeded and self._row["keeps_endpoint"])
+        if self._succeeded and "ended_well" not in self._row:
+            self._update({"ended_well": True})
+        if keeps and "endpoint_kept_at" not in self._row:
+            self._update({"endpoint_kept_at": int(self._items.now())})
+        if not keeps and "endpoint_kept_at" in self._row:
+            # The receipt goes too: were this call to die, the janitor must find the run unfinished.
+            self._update({"endpoint_kept_at": None, "ended_well": None, "receipt": None, "receipt_at": None})
+        return keeps
+
+    def _update(self, values: Mapping[str, Any], only_if: Any = None) -> None:
+        self._row = self._items.update(RUN, self._run_id, values, only_if=only_if)
+
+    # --- Kubeflow Pipelines -----------------------------------------------------------------------------------------
+
+    def _end_pipeline_runs(self) -> dict[str, str]:
+        """Terminate the run's KFP runs; return those there are with their state, by id."""
+        states: dict[str, str] = {}
+        if _never_launched(self._row):
+            return states
+        with self._progress.attempt():
+            client = self._pipelines()
+            for pipeline_run_id in self._pipeline_run_ids(client):
+                with self._progress.attempt():
+                    state = self._end_pipeline_run(client, pipeline_run_id)
+                    if state is not None:
+                        states[pipeline_run_id] = state
+        return states
+
+    def _pipeline_run_ids(self, client: PipelineRuns) -> list[str]:
+        # A POST that timed out may have been committed all the same; only its display name leads to such a run.
+        recorded = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
+        named = [run.id for run in client.find_runs(self._run_id)]
+        return list(dict.fromkeys(run_id for run_id in [*recorded, *named] if run_id))
+
+    def _end_pipeline_run(self, client: PipelineRuns, pipeline_run_id: str) -> str | None:
+        run = client.get_run(pipeline_run_id)
+        if run is None:
+            return None
+        self._remember_pipeline_run(pipeline_run_id, run.state)
+        if not _is_end(run.state) and run.state != "CANCELING":
+            client.terminate_run(pipeline_run_id)
+            run = client.get_run(pipeline_run_id) or run
+        if not _is_end(run.state):
+            self._progress.going.append(f"pipeline run {pipeline_run_id} ({run.state})")
+        return run.state
+
+    def _remember_pipeline_run(self, pipeline_run_id: str, state: str) -> None:
+        seen = _load(self._row, "pipeline_runs", {})
+        if pipeline_run_id not in seen:
+            self._update({"pipeline_runs": json.dumps({**seen, pipeline_run_id: state})})
+
+    # --- SageMaker --------------------------------------------------------------------------------------------------
+
+    def _end_resources(self, found: Mapping[str, Resource], keeps: bool) -> None:
+        ours = {kind: resource for kind, resource in found.items() if resource.belongs_to(self._run_id)}
+        for kind in JOBS:
+            if kind in ours and ours[kind].status == "InProgress":
+                with self._progress.attempt():
+                    self._survey.stop(ours[kind])
+        if keeps:
+            self._keep_endpoint(ours)
+        else:
+            self._delete_serving(ours)
+
+    def _keep_endpoint(self, ours: Mapping[str, Resource]) -> None:
+        for kind in SERVING:
+            if kind in ours and ours[kind].expires:
+                with self._progress.attempt():
+                    self._survey.lift_expiry(ours[kind])
+
+    def _delete_serving(self, ours: Mapping[str, Resource]) -> None:
+        # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteEndpointConfig.html: a configuration
+        # must not go while its endpoint is being created or updated.
+        if "endpoint" in ours and ours["endpoint"].moving:
+            return
+        for kind in SERVING:
+            if kind in ours:
+                with self._progress.attempt():
+                    self._survey.delete(ours[kind])
+
+    def _look_again(self, keeps: bool) -> dict[str, Resource]:
+        left = self._survey.look(self._run_id)
+        self._remember(left)
+        for resource in left.values():
+            if resource.belongs_to(self._run_id) and not _is_settled(resource, keeps):
+                self._progress.going.append(str(resource))
+        return left
+
+    # --- S3 ---------------------------------------------------------------------------------------------------------
+
+    def _sweep_objects(self) -> None:
+        with self._progress.attempt():
+            swept = self._objects.sweep()
+            if swept != Swept():
+                total = Swept(**_load(self._row, "swept", {})) + swept
+                self._update({"swept": json.dumps(asdict(total))})
+            if left := self._objects.left():
+                self._progress.going.append(f"{left[0]} and what else S3 lists ({len(left)})")
+
+    # --- the receipt ------------------------------------------------------------------------------------------------
+
+    def _receipt(self, left: Mapping[str, Resource], pipeline_runs: Mapping[str, str], kept: list[str]) -> Receipt:
+        items = [self._item(resource) for resource in left.values()]
+        items += [self._pipeline_item(run_id, state) for run_id, state in pipeline_runs.items()]
+        kept_endpoint = [i["name"] for i in items if (i["kind"], i["action"]) == ("endpoint", "kept")]
+        worker = awaited_pipeline_run(self._row) or next(iter(pipeline_runs), None)
+        objects = asdict(Swept(**_load(self._row, "swept", {})))
+        return {
+            "complete": True,
+            "finished_at": datetime.fromtimestamp(int(self._items.now()), UTC).isoformat(),
+            "items": items,
+            "objects": objects,
+            "kept": [*kept, *kept_endpoint],
+            "pipeline_run": {"id": worker, "state": pipeline_runs.get(worker)} if worker else None,
+            "cause": _load(self._row, "cause", None),
+        }
+
+    def _item(self, resource: Resource) -> dict[str, Any]:
+        sighting = _load(self._row, f"made_{resource.kind}", None)
+        status, reason = resource.status, resource.reason
+        if not resource.present and sighting:
+            status, reason = sighting["status"], sighting["reason"]
+        action = self._action(resource, sighting)
+        return {"kind": resource.kind, "name": resource.name, "action": action, "status": status, "reason": reason}
+
+    def _action(self, resource: Resource, sighting: Mapping[str, Any] | None) -> str:
+        if not resource.present:
+            return "deleted" if sighting else "absent"
+        if not resource.belongs_to(self._run_id):
+            return "foreign"
+        # SageMaker cannot delete the records of jobs: those that had ended when clean-up came simply stay.
+        was_going = sighting is not None and sighting["status"] in ("InProgress", "Stopping")
+        return "stopped" if was_going and resource.status == "Stopped" else "kept"
+
+    def _pipeline_item(self, run_id: str, state: str) -> dict[str, Any]:
+        first_state = _load(self._row, "pipeline_runs", {}).get(run_id, state)
+        was_going = not _is_end(first_state)
+        action = "terminated" if was_going and state == "CANCELED" else "kept"
+        return {"kind": PIPELINE_RUN, "name": run_id, "action": action, "status": state, "reason": None}
+
+
+def _require_match(request: Request, row: Item | None) -> None:
+    if row and row.get("execution_arn", request.execution_arn) != request.execution_arn:
+        raise InvalidInput(f"Run {request.run_id} belongs to another execution than {request.execution_arn}.")
+
+
+def _is_end(pipeline_run_state: str) -> bool:
+    return phase_of(PIPELINE_RUN, pipeline_run_state) in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+def _is_settled(resource: Resource, keeps_endpoint: bool) -> bool:
+    """Whether one of the run's own resources may stand as it is when clean-up is done."""
+    if resource.kind in JOBS:
+        return not resource.moving
+    return keeps_endpoint and not resource.expires
+
+
+def _never_launched(row: Item) -> bool:
+    """Whether no attempt ever got as far as to talk to KFP: the tombstone keeps any later one from it."""
+    return not any(name in row for name in ("launch_attempt", "pipeline_run_id", "worker_run_id"))
+
+
+def _sighting(resource: Resource) -> str:
+    return json.dumps({"status": resource.status, "reason": resource.reason})
+
+
+def _load(row: Item, attribute: str, default: Any) -> Any:
+    return json.loads(row[attribute]) if attribute in row else default
+
+
+def _epoch(start_time: str | int) -> int:
+    try:
+        if isinstance(start_time, str):
+            return int(datetime.fromisoformat(start_time).timestamp())
+        return int(start_time) // 1000
+    except ValueError:
+        raise InvalidInput(f"start_time {start_time!r} is neither ISO 8601 nor epoch milliseconds.") from None
+
+
+def _succeeded(event: Mapping[str, Any]) -> bool | None:
+    """Whether the run succeeded: the state machine tells it as ``succeeded``, or by its ``failure``."""
+    if "failure" in event:
+        return event["failure"] is None
+    succeeded = event.get("succeeded")
+    return None if succeeded is None else bool(succeeded)

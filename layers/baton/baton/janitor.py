@@ -1,0 +1,161 @@
+"""The hourly round: runs that ended and that nobody cleaned up are handed to the state machine clean-up-run.
+
+It starts from the run rows, never from tags alone. A run is handed over
+
+- ``unfinished``: its execution is over, and there is no receipt (the status event was lost, or clean-up gave up);
+- ``expired``: there is no receipt, and the time in its ``baton:expires-at`` tag has passed, ended or not;
+- ``late``: its receipt came so soon after its tombstone that a function that was under way then may have written
+  something afterwards. It is looked at once more, when no function can be under way any longer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from baton.items import Item
+from baton.runs import Runs
+from baton.transient import retryable_aws_errors
+
+UNFINISHED, EXPIRED, LATE = "unfinished", "expired", "late"
+REASONS = (UNFINISHED, EXPIRED, LATE)
+
+LATE_SECONDS = 1200
+"""Longer than the 900 s that a Lambda function may run: after it nothing of an ended execution is under way."""
+
+_TIME_TO_FINISH_MS = 10_000
+_OVER_BADLY = ("FAILED", "TIMED_OUT", "ABORTED")
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """A run for which the janitor started a clean-up, and why."""
+
+    run_id: str
+    reason: str
+    execution_arn: str
+
+
+@dataclass
+class Round:
+    """What a round looked at and did; ``not_reached`` are the rows left to the next round for want of time."""
+
+    looked_at: int = 0
+    not_reached: int = 0
+    handed_over: list[HandedOver] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many runs were handed over, by reason."""
+        counted = Counter(handed.reason for handed in self.handed_over)
+        return {reason: counted[reason] for reason in REASONS}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the round as the function's answer."""
+        return {
+            "looked_at": self.looked_at,
+            "not_reached": self.not_reached,
+            "started": [vars(handed) for handed in self.handed_over],
+        }
+
+
+class Janitor:
+    """Makes the rounds; ``now`` gives epoch seconds, ``remaining_ms`` the time that this invocation still has."""
+
+    def __init__(self, runs: Runs, stepfunctions: Any, clean_up_machine_arn: str, now: Callable[[], float]) -> None:
+        self._runs = runs
+        self._stepfunctions = stepfunctions
+        self._machine = clean_up_machine_arn
+        self._now = now
+
+    def make_round(self, remaining_ms: Callable[[], int]) -> Round:
+        """Look at every run that may be left and hand over those that are; stop in time."""
+        done = Round()
+        with retryable_aws_errors():
+            rows = self._in_turn([row for row in self._runs.all() if self._may_be_left(row)])
+            for row in rows:
+                if remaining_ms() < _TIME_TO_FINISH_MS:
+                    done.not_reached = len(rows) - done.looked_at
+                    break
+                done.looked_at += 1
+                self._look(row, done)
+        return done
+
+    def _in_turn(self, rows: list[Item]) -> list[Item]:
+        # Were there too many for one round, each hour begins elsewhere, so that every row has its turn.
+        start = self._hour() * 7919 % len(rows) if rows else 0
+        return rows[start:] + rows[:start]
+
+    def _may_be_left(self, row: Item) -> bool:
+        # A row without execution_arn is the tombstone of an execution that never planned, and made nothing.
+        return "execution_arn" in row and ("receipt" not in row or self._is_late(row))
+
+    def _is_late(self, row: Item) -> bool:
+        if "ended_well" in row or "ended_at" not in row:
+            return False
+        settled_at: float = row["ended_at"] + LATE_SECONDS
+        return bool(row["receipt_at"] < settled_at <= self._now())
+
+    def _look(self, row: Item, done: Round) -> None:
+        status = self._status(row["execution_arn"])
+        reason = self._reason(row, status)
+        if reason and (started := self._hand_over(row, status)):
+            done.handed_over.append(HandedOver(row["name"], reason, started))
+
+    def _reason(self, row: Item, status: str | None) -> str | None:
+        if "receipt" in row:
+            return LATE
+        if status != "RUNNING":
+            return UNFINISHED
+        return EXPIRED if datetime.fromisoformat(row["expires_tag"]).timestamp() <= self._now() else None
+
+    def _status(self, execution_arn: str) -> str | None:
+        """Return the execution's status, or None where Step Functions has forgotten it: it is over, then."""
+        try:
+            answer = self._stepfunctions.describe_execution(executionArn=execution_arn)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
+                return None
+            raise
+        status: str = answer["status"]
+        return status
+
+    def _hand_over(self, row: Item, status: str | None) -> str | None:
+        """Start the clean-up of a run, at most once an hour; return its execution's ARN, or None if it was started."""
+        request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **_how_it_ended(row, status)}
+        try:
+            answer = self._stepfunctions.start_execution(
+                stateMachineArn=self._machine,
+                name=f"janitor-{row['name']}-{self._hour()}",
+                input=json.dumps(request),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ExecutionAlreadyExists":
+                return None
+            raise
+        arn: str = answer["executionArn"]
+        return arn
+
+    def _hour(self) -> int:
+        return int(self._now() // 3600)
+
+
+def message_of(done: Round) -> tuple[str, str]:
+    """Return subject and text of the message that tells of a round which had to act."""
+    count = len(done.handed_over)
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    lines = [f"- {handed.run_id} ({handed.reason}): {handed.execution_arn}" for handed in done.handed_over]
+    text = "\n".join([f"{when}: the janitor started the clean-up of {count} run(s) that nobody had finished:", *lines])
+    return f"Baton: the janitor cleaned up after {count} run(s)", text
+
+
+def _how_it_ended(row: Item, status: str | None) -> dict[str, bool]:
+    # An execution that runs past its expiry has not succeeded, and one that is forgotten goes by its row's own word.
+    if status in _OVER_BADLY or (status == "RUNNING" and "receipt" not in row):
+        return {"succeeded": False}
+    return {"succeeded": True} if status == "SUCCEEDED" else {}
