@@ -1,0 +1,35 @@
+"""The same conversion on local files: what ``prepare_data`` writes to S3, written to a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from baton.dataset.convert import Artefact, artefacts, manifest
+from baton.dataset.mnist import COLUMNS, read_mnist
+from baton.dataset.source import Limits
+
+
+def convert_file(
+    path: Path, folder: Path, limits: Limits | None = None, columns: int = COLUMNS
+) -> dict[str, dict[str, Any]]:
+    """Convert a pickle file into ``folder`` and return the manifest's facts of each object.
+
+    Each file appears whole or not at all, the manifest last. Raises InvalidDataset and OSError.
+    """
+    with path.open("rb") as stream:
+        mnist = read_mnist(stream, limits or Limits(), columns)
+    facts = {}
+    for artefact in artefacts(mnist):
+        _write(artefact, folder)
+        facts[artefact.name] = artefact.facts()
+    _write(manifest(mnist, facts, {"uri": path.name}), folder)
+    return facts
+
+
+def _write(artefact: Artefact, folder: Path) -> None:
+    target = folder / artefact.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(target.name + ".part")
+    unfinished.write_bytes(artefact.content)
+    unfinished.replace(target)

@@ -1,0 +1,87 @@
+"""Preparing a run's data: the data set on S3 becomes the objects that the pipeline's jobs read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import ClientError, IncompleteReadError
+
+from baton.dataset.convert import Artefact, artefacts, manifest
+from baton.dataset.mnist import COLUMNS, Mnist, read_mnist
+from baton.dataset.source import Limits
+from baton.errors import InvalidDataset, TransientAwsError
+from baton.names import split_s3_uri
+from baton.runs import Runs
+from baton.transient import retryable_aws_errors
+
+_UNREADABLE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "AccessDenied", "404", "403", "InvalidArgument")
+
+
+def prepare(plan: dict[str, Any], limits: Limits, s3: Any, runs: Runs) -> dict[str, Any]:
+    """Convert the plan's data set, write its objects and the manifest last, and return the state's ``data``.
+
+    A second call writes the same bytes again. Each object appears whole or not at all, because a PUT is atomic:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel
+
+    Raises InvalidDataset, RunEnded and TransientAwsError.
+    """
+    runs.require_open(plan["run_id"])
+    mnist = _read(plan, limits, s3)
+    facts = {}
+    for artefact in artefacts(mnist):
+        facts[artefact.name] = _put(artefact, plan, s3, runs)
+    _put(manifest(mnist, facts, plan["dataset"]), plan, s3, runs)
+    return _data(plan, facts, mnist)
+
+
+def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
+    dataset = plan["dataset"]
+    request = {"Bucket": dataset["bucket"], "Key": dataset["key"]}
+    if dataset.get("version_id"):
+        request["VersionId"] = dataset["version_id"]
+    columns = int(plan["parameters"].get("feature_dim", COLUMNS))
+    with _cut_streams_are_transient(), retryable_aws_errors():
+        try:
+            answer = s3.get_object(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _UNREADABLE:
+                raise
+            raise InvalidDataset(f"The data set {dataset['uri']} cannot be read: {error}") from error
+        return read_mnist(answer["Body"], limits, columns)
+
+
+@contextmanager
+def _cut_streams_are_transient() -> Iterator[None]:
+    try:
+        yield
+    except IncompleteReadError as error:
+        raise TransientAwsError(f"S3 closed the connection before the whole data set was read: {error}") from error
+
+
+def _put(artefact: Artefact, plan: dict[str, Any], s3: Any, runs: Runs) -> dict[str, Any]:
+    """Write one object; S3 refuses bytes that do not have the checksum, so what the manifest says is what is there."""
+    runs.require_open(plan["run_id"])
+    bucket, key = split_s3_uri(plan["uris"][artefact.name])
+    facts = artefact.facts()
+    with retryable_aws_errors():
+        s3.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=artefact.content,
+            ContentType=artefact.content_type,
+            ChecksumSHA256=base64.b64encode(bytes.fromhex(facts["sha256"])).decode(),
+        )
+    return facts
+
+
+def _data(plan: dict[str, Any], facts: dict[str, dict[str, Any]], mnist: Mnist) -> dict[str, Any]:
+    dataset = plan["dataset"]
+    splits = {
+        name: {"uri": plan["uris"][name], "rows": facts[name]["rows"], "columns": facts[name]["columns"]}
+        for name in ("train", "test", "valid")
+    }
+    whole = {"uri": dataset["uri"], "bytes": mnist.bytes_read, "version_id": dataset.get("version_id")}
+    return {**splits, "dataset": whole}
