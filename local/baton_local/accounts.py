@@ -64,7 +64,9 @@ def forget_session(access_key_id: str, role_arn: str) -> None:
     """End a session whose holder is gone, so that a long-lived cloud does not collect them."""
     partition, account = role_arn.split(":")[1], role_arn.split(":")[4]
     backend = register("moto.sts.models", "sts_backends")[account][partition]
-    backend.assumed_roles[:] = [r for r in backend.assumed_roles if r.access_key_id != access_key_id]
+    session = backend.get_assumed_role_from_access_key(access_key_id)
+    if session is not None:
+        backend.assumed_roles.remove(session)
 
 
 _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=120, max_pool_connections=50)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from baton_local import accounts
 from baton_local.context import ACCOUNT_ID
 from baton_local.dials import Dials
-from baton_local.server import free_port
+from baton_local.server import SERVICES, free_port
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -30,7 +31,8 @@ class EmbeddedCloud:
     """A context manager: an embedded cloud that runs while the block does.
 
     ``dials``: the faults it makes. ``speed``: simulated seconds in one real second. ``log``: the file that gets what
-    the cloud prints (default: a temporary one). ``port`` and ``kfp_port``: default to free ones.
+    the cloud prints (default: a temporary one).
+    ``port`` and ``kfp_port``: default to free ones. ``services``: its modules, beside plain moto.
     """
 
     def __init__(
@@ -42,17 +44,19 @@ class EmbeddedCloud:
         kfp_port: int | None = None,
         enforce_iam: bool = True,
         cache_dir: Path | None = None,
+        services: Sequence[str] = SERVICES,
     ) -> None:
         self.dials = dials or Dials()
         self.speed = speed
-        self.log = log or Path(tempfile.mkstemp(prefix="baton-cloud-", suffix=".log")[1])
+        self.log = log or _temporary_file("baton-cloud-")
         self._own_log = log is None
         self.port = port or free_port()
         self.kfp_port = kfp_port or free_port()
         self._enforce_iam = enforce_iam
         self._cache_dir = cache_dir
+        self._services = services
         self._process: subprocess.Popen[bytes] | None = None
-        self._config_file = Path(tempfile.mkstemp(prefix="baton-aws-config-")[1])
+        self._config_file = _temporary_file("baton-aws-config-")
 
     account_id = ACCOUNT_ID
 
@@ -140,6 +144,7 @@ class EmbeddedCloud:
         command = [sys.executable, "-m", "baton_local.server", "--exit-with-parent"]
         command += ["--port", str(self.port), "--kfp-port", str(self.kfp_port)]
         command += ["--speed", str(self.speed), "--dials", self.dials.as_json()]
+        command += ["--services", ",".join(self._services)]
         command += [] if self._enforce_iam else ["--no-iam"]
         return command + (["--cache-dir", str(self._cache_dir)] if self._cache_dir else [])
 
@@ -152,6 +157,12 @@ class EmbeddedCloud:
                 raise CloudError(f"The embedded cloud ended before it was ready. Its log ends:\n{self.log_tail()}")
             time.sleep(0.02)
         raise CloudError(f"The embedded cloud was not ready in {_START_SECONDS:g} s. Its log ends:\n{self.log_tail()}")
+
+
+def _temporary_file(prefix: str) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix=prefix)
+    os.close(descriptor)
+    return Path(name)
 
 
 def _child_environment() -> dict[str, str]:

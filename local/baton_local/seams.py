@@ -61,7 +61,7 @@ class Seam:
 
 
 _pristine: dict[tuple[str, str], Any] = {}
-_opened: list[Seam] = []
+_opened: dict[Seam, None] = {}
 _undo: list[tuple[Any, str, Any, bool]] = []
 
 
@@ -116,7 +116,7 @@ def _open(seam: Seam) -> Any:
         raise SeamError(f"moto {MOTO_VERSION} was expected to have {seam.name}.")
     current = getattr(holder, name)
     seam.check(_pristine.setdefault((seam.module, seam.attribute), current))
-    _opened.append(seam)
+    _opened.setdefault(seam)
     return current
 
 

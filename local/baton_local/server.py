@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context = _context(options)
     modules: list[ModuleType] = []
     try:
-        _serve(context, modules, stop)
+        _serve(context, options.services, modules, stop)
     except SeamError as error:
         print(f"baton: {error}", file=sys.stderr, flush=True)
         return 2
@@ -76,6 +76,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dials", type=Dials.from_json, default=Dials(), help="faults, as a JSON object")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds in one real second")
     parser.add_argument("--cache-dir", type=Path, default=default_cache_dir())
+    parser.add_argument("--services", type=lambda text: text.split(","), default=SERVICES, help=argparse.SUPPRESS)
     parser.add_argument("--no-iam", action="store_true", help="allow everything to everybody")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
     return parser.parse_args(arguments)
@@ -105,14 +106,14 @@ def _prepare_environment(context: CloudContext) -> None:
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
 
 
-def _serve(context: CloudContext, modules: list[ModuleType], stop: threading.Event) -> None:
+def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleType], stop: threading.Event) -> None:
     _prepare_environment(context)
     check_moto_version()
     register("moto.core.config", "default_user_config", dict)["stepfunctions"] = {"execute_state_machine": True}
     from baton_local import http_server
 
     application = http_server.moto_application()
-    for name in SERVICES:
+    for name in services:
         module = importlib.import_module(f"baton_local.{name}")
         modules.append(module)
         module.install(context)

@@ -1,0 +1,32 @@
+"""AWS Lambda: functions run in real processes against the real Runtime API, instead of moto's Docker containers.
+
+What moto keeps is its model of functions, versions, aliases, layers and mappings.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from baton_local.context import CloudContext
+from baton_local.lambda_.service import LambdaService
+
+_service: LambdaService | None = None
+
+
+def install(context: CloudContext) -> None:
+    """Make moto's Lambda run functions."""
+    global _service
+    _service = LambdaService(context, client=os.environ.get("BATON_LAMBDA_RUNTIME_CLIENT", ""))
+    _service.install()
+
+
+def middleware(application: Any) -> Any:
+    """Return the application with every AWS call of a sandbox counted, for the crash dial."""
+    return _service.middleware(application) if _service else application
+
+
+def shutdown() -> None:
+    """End all sandboxes and pollers."""
+    if _service:
+        _service.shut_down()

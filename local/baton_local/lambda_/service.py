@@ -1,0 +1,262 @@
+"""How moto's Lambda is opened: the seams, and what stands behind each of them here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from baton_local.accounts import Credentials, role_credentials
+from baton_local.context import CloudContext
+from baton_local.lambda_.asynchronous import AsynchronousInvoker, Policy
+from baton_local.lambda_.fleet import Fleet
+from baton_local.lambda_.functions import RESERVED_VARIABLES, Function
+from baton_local.lambda_.invoking import InvokeError, Invoker, Request, check_payload, log_tail, request_for
+from baton_local.lambda_.mappings import Poller
+from baton_local.lambda_.packages import Packages, has_awslambdaric
+from baton_local.lambda_.sandbox import Launcher, Outcome
+from baton_local.seams import register, replace
+
+_MODELS = "moto.awslambda.models"
+_ACCESS_KEY = re.compile(r"Credential=([^/%]+)[/%]")
+_VARIABLES_BYTES = 4096
+
+
+class LambdaService:
+    """AWS Lambda of one embedded cloud.
+
+    ``client``: the runtime client of its sandboxes, "awslambdaric" or "python"; by default AWS's, where installed.
+    """
+
+    def __init__(self, context: CloudContext, client: str = "") -> None:
+        launcher = Launcher(
+            url=context.url,
+            packages=Packages(context.cache_dir / "lambda"),
+            folder=context.work_dir / "sandboxes",
+            client=client or ("awslambdaric" if has_awslambdaric() else "python"),
+        )
+        self._context = context
+        self._fleet = Fleet(launcher, _session, context.dials)
+        self._invoker = Invoker(self._fleet)
+        self._events = AsynchronousInvoker(context, self._run)
+        self._pollers: dict[str, Poller] = {}
+
+    def install(self) -> None:
+        """Open the seams."""
+        _keep_layers()
+        _keep_configuration()
+        self._replace_invocation()
+        self._replace_mappings()
+
+    def middleware(self, application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+        """Return the application with every call of a sandbox counted once its answer is there."""
+        if not self._context.dials.crash:
+            return application
+
+        def counting(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            answer = application(environ, start_response)
+            signature = environ.get("HTTP_AUTHORIZATION") or environ.get("QUERY_STRING", "")
+            key = _ACCESS_KEY.search(signature)
+            if key:
+                self._fleet.note_call(key[1])
+            return answer
+
+        return counting
+
+    def shut_down(self) -> None:
+        """End all sandboxes and pollers."""
+        for poller in self._pollers.values():
+            poller.stop()
+        self._events.shut_down()
+        self._fleet.shut_down()
+
+    def invoke(
+        self, backend: Any, function_name: str, qualifier: str | None, body: Any, headers: Any, response_headers: Any
+    ) -> bytes:
+        """Stand in for LambdaBackend.invoke: run the function, or put the event into its queue."""
+        model = backend.get_function(function_name, qualifier)
+        named = qualifier or _qualifier_in(function_name)
+        request = request_for(model, _layers(model), body, named, headers.get("X-Amz-Client-Context") or "")
+        kind = headers.get("X-Amz-Invocation-Type") or "RequestResponse"
+        check_payload(request.payload, asynchronous=kind == "Event")
+        response_headers["x-amzn-RequestId"] = request.request_id
+        if kind == "DryRun":
+            return b""
+        if kind == "Event":
+            self._events.submit(request, _policy(backend, model))
+            return b""
+        outcome = self._run(request)
+        response_headers["X-Amz-Executed-Version"] = request.function.version
+        response_headers["x-amz-log-result"] = log_tail(outcome)
+        if outcome.is_error:
+            response_headers["x-amz-function-error"] = "Unhandled"
+        return outcome.body
+
+    def _run(self, request: Request) -> Outcome:
+        logs = register("moto.logs.models", "logs_backends")
+        return self._invoker.run(request, logs[request.function.account_id][request.function.region])
+
+    def _replace_invocation(self) -> None:
+        service = self
+
+        def invoke_model(model: Any, event: Any = None) -> tuple[str, bool, str]:
+            outcome = service._run(request_for(model, _layers(model), json.dumps(event or {}), None))
+            return outcome.body.decode(), outcome.is_error, outcome.log
+
+        def invoke(
+            backend: Any, function_name: str, qualifier: str | None, body: Any, headers: Any, response_headers: Any
+        ) -> bytes:
+            return service.invoke(backend, function_name, qualifier, body, headers, response_headers)
+
+        def delete_function(backend: Any, function_name: str, qualifier: str | None = None) -> None:
+            name = backend.get_function(function_name, qualifier).function_name
+            delete(backend, function_name, qualifier)
+            service._fleet.retire(name)
+
+        replace(_MODELS, "LambdaFunction._invoke_lambda", invoke_model, ("self", "event"))
+        parameters = ("self", "function_name", "qualifier", "body", "headers", "response_headers")
+        replace(_MODELS, "LambdaBackend.invoke", invoke, parameters)
+        delete = replace(
+            _MODELS, "LambdaBackend.delete_function", delete_function, ("self", "function_name", "qualifier")
+        )
+        replace("moto.awslambda.responses", "LambdaResponse.invoke", _respond, ("self",))
+
+    def _replace_mappings(self) -> None:
+        service = self
+
+        def create_mapping(backend: Any, spec: dict[str, Any]) -> Any:
+            if spec.get("FilterCriteria"):
+                raise _client_error("InvalidParameterValueException", "The embedded cloud does not filter messages.")
+            mapping = create(backend, spec)
+            if ":sqs:" in mapping.event_source_arn:
+                service._poll(backend, mapping)
+            return mapping
+
+        def delete_mapping(backend: Any, uuid: str) -> Any:
+            poller = service._pollers.pop(uuid, None)
+            if poller:
+                poller.stop()
+            return delete(backend, uuid)
+
+        create = replace(_MODELS, "LambdaBackend.create_event_source_mapping", create_mapping, ("self", "spec"))
+        delete = replace(_MODELS, "LambdaBackend.delete_event_source_mapping", delete_mapping, ("self", "uuid"))
+
+    def _poll(self, backend: Any, mapping: Any) -> None:
+        """Start a poller in place of moto's own delivery, which calls the function inside SendMessage."""
+        queues = register("moto.sqs.models", "sqs_backends")[mapping.account_id][mapping.region].queues
+        queues[mapping.event_source_arn.split(":")[-1]].lambda_event_source_mappings.clear()
+
+        def role_of(function_name: str) -> str:
+            role: str = backend.get_function(function_name).role
+            return role
+
+        def run(function_name: str, payload: bytes) -> Outcome:
+            model = backend.get_function(function_name)
+            return self._run(request_for(model, _layers(model), payload, _qualifier_in(function_name)))
+
+        self._pollers[mapping.uuid] = Poller(self._context.url, mapping, role_of, run)
+
+
+def _session(function: Function) -> Credentials:
+    return role_credentials(function.role_arn, function.region, function.name)
+
+
+def _respond(response: Any) -> tuple[int, dict[str, str], bytes]:
+    """Stand in for LambdaResponse.invoke, which mixes up the limits, the statuses and the header names."""
+    function_name = unquote(response.path.rsplit("/", 2)[-2])
+    qualifier = (response.querystring.get("Qualifier") or [None])[0]
+    headers: dict[str, str] = {}
+    try:
+        payload = response.backend.invoke(function_name, qualifier, response.body, response.headers, headers)
+    except InvokeError as error:
+        body = {"Type": "User", "message": str(error), "Message": str(error)}
+        return error.status, {"x-amzn-errortype": error.code, "status": str(error.status)}, json.dumps(body).encode()
+    if response.headers.get("X-Amz-Log-Type") != "Tail":
+        headers.pop("x-amz-log-result", None)
+    kind = response.headers.get("X-Amz-Invocation-Type")
+    status = {"Event": 202, "DryRun": 204}.get(kind, 200)
+    return status, {**headers, "content-type": "application/json", "status": str(status)}, payload
+
+
+def _keep_layers() -> None:
+    """Let a function keep the content of its layers, also after a layer's version is deleted, as on Lambda."""
+
+    def get_layers_data(model: Any, layers_versions_arns: list[str]) -> Any:
+        data = get_data(model, layers_versions_arns)
+        backend = register(_MODELS, "lambda_backends")[model.account_id][model.region]
+        model.baton_layers = [backend.layers_versions_by_arn(layer["Arn"]).code_bytes for layer in data]
+        return data
+
+    get_data = replace(_MODELS, "LambdaFunction._get_layers_data", get_layers_data, ("self", "layers_versions_arns"))
+
+
+def _keep_configuration() -> None:
+    """Keep and check what moto's functions drop: the dead-letter queue, tracing, reserved variables."""
+
+    def initialise(model: Any, account_id: str, spec: dict[str, Any], region: str, version: Any = 1) -> None:
+        _check_variables(spec)
+        create(model, account_id, spec, region, version)
+        model.baton_dead_letters = spec.get("DeadLetterConfig") or {}
+
+    def update_configuration(model: Any, config_updates: dict[str, Any]) -> Any:
+        _check_variables(config_updates)
+        model.baton_dead_letters = config_updates.get("DeadLetterConfig", model.baton_dead_letters)
+        model.tracing_config = config_updates.get("TracingConfig") or model.tracing_config
+        return update(model, config_updates)
+
+    def get_configuration(model: Any, on_create: bool = False) -> dict[str, Any]:
+        configuration: dict[str, Any] = get(model, on_create)
+        dead_letters = {"DeadLetterConfig": model.baton_dead_letters} if model.baton_dead_letters else {}
+        return {**configuration, **dead_letters}
+
+    def put_event_config(backend: Any, function_name: str, config: dict[str, Any]) -> Any:
+        # moto appends, and then answers with the first.
+        backend.get_function(function_name).event_invoke_config = []
+        return put_config(backend, function_name, config)
+
+    create = replace(
+        _MODELS, "LambdaFunction.__init__", initialise, ("self", "account_id", "spec", "region", "version")
+    )
+    update = replace(_MODELS, "LambdaFunction.update_configuration", update_configuration, ("self", "config_updates"))
+    get = replace(_MODELS, "LambdaFunction.get_configuration", get_configuration, ("self", "on_create"))
+    put_config = replace(
+        _MODELS, "LambdaBackend.put_function_event_invoke_config", put_event_config, ("self", "function_name", "config")
+    )
+
+
+def _check_variables(spec: dict[str, Any]) -> None:
+    variables = (spec.get("Environment") or {}).get("Variables") or {}
+    reserved = sorted(RESERVED_VARIABLES & set(variables))
+    if reserved:
+        message = (
+            "Lambda was unable to configure your environment variables because the environment variables you have "
+            "provided contains reserved keys that are currently not supported for modification. Reserved keys used in "
+            f"this request: {', '.join(reserved)}"
+        )
+        raise _client_error("InvalidParameterValueException", message)
+    if len(json.dumps(variables, separators=(",", ":"))) > _VARIABLES_BYTES:
+        message = "Lambda was unable to configure your environment variables because they exceed the 4KB limit."
+        raise _client_error("InvalidParameterValueException", message)
+
+
+def _client_error(code: str, message: str) -> Exception:
+    error: Exception = register("moto.awslambda.exceptions", "LambdaClientError", ("error", "message"))(code, message)
+    return error
+
+
+def _layers(model: Any) -> list[bytes]:
+    layers: list[bytes] = model.baton_layers
+    return layers
+
+
+def _policy(backend: Any, model: Any) -> Policy:
+    configs = backend.get_function(model.function_name).event_invoke_config
+    return Policy.of(configs[-1].config if configs else {}, model.baton_dead_letters.get("TargetArn", ""))
+
+
+def _qualifier_in(function_name: str) -> str | None:
+    """Return the qualifier that a name or an ARN ends with, if any."""
+    parts = function_name.split(":function:")[-1].split(":")
+    return parts[1] if len(parts) == 2 else None
