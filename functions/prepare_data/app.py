@@ -6,32 +6,23 @@ import tomllib
 from importlib.resources import files
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-
 from baton.clients import client
 from baton.dataset.prepare import prepare
 from baton.dataset.source import Limits
 from baton.items import DynamoItems
+from baton.observability import count, lambda_entry, logger
 from baton.runs import Runs
 from baton.settings import settings
 
-logger = Logger()
-tracer = Tracer()
-metrics = Metrics()
 
-
-@logger.inject_lambda_context(correlation_id_path="plan.run_id")
-@tracer.capture_lambda_handler(capture_response=False)
-@metrics.log_metrics
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    """Return the facts of the prepared data for a plan; see ``baton.dataset.prepare``."""
+@lambda_entry
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    """Return the facts of the prepared data for ``{"plan"}``; see ``baton.dataset.prepare``."""
     plan = event["plan"]
-    runs = Runs(DynamoItems.named(settings().table))
-    data = prepare(plan, _limits(plan["pipeline"]), client("s3"), runs)
-    metrics.add_metric("RowsPrepared", MetricUnit.Count, sum(data[name]["rows"] for name in ("train", "test", "valid")))
-    logger.info("data prepared", data=data)
+    data = prepare(plan, _limits(plan["pipeline"]), client("s3"), Runs(DynamoItems.named(settings().table)))
+    count("RowsPrepared", sum(data[split]["rows"] for split in ("train", "test", "valid")))
+    logger.info("The data is prepared.", extra={"data": data})
     return data
 
 

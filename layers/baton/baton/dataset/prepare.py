@@ -15,7 +15,6 @@ from baton.dataset.source import Limits
 from baton.errors import InvalidDataset, TransientAwsError
 from baton.names import split_s3_uri
 from baton.runs import Runs
-from baton.transient import retryable_aws_errors
 
 _UNREADABLE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "AccessDenied", "404", "403", "InvalidArgument")
 
@@ -26,7 +25,7 @@ def prepare(plan: dict[str, Any], limits: Limits, s3: Any, runs: Runs) -> dict[s
     A second call writes the same bytes again. Each object appears whole or not at all, because a PUT is atomic:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel
 
-    Raises InvalidDataset, RunEnded and TransientAwsError.
+    Raises InvalidDataset, RunEnded, TransientAwsError where the connection breaks, and ClientError.
     """
     runs.require_open(plan["run_id"])
     mnist = _read(plan, limits, s3)
@@ -43,7 +42,7 @@ def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
     if dataset.get("version_id"):
         request["VersionId"] = dataset["version_id"]
     columns = int(plan["parameters"].get("feature_dim", COLUMNS))
-    with _cut_streams_are_transient(), retryable_aws_errors():
+    with _cut_streams_are_transient():
         try:
             answer = s3.get_object(**request)
         except ClientError as error:
@@ -66,14 +65,13 @@ def _put(artefact: Artefact, plan: dict[str, Any], s3: Any, runs: Runs) -> dict[
     runs.require_open(plan["run_id"])
     bucket, key = split_s3_uri(plan["uris"][artefact.name])
     facts = artefact.facts()
-    with retryable_aws_errors():
-        s3.put_object(
-            Bucket=bucket,
-            Key=key,
-            Body=artefact.content,
-            ContentType=artefact.content_type,
-            ChecksumSHA256=base64.b64encode(bytes.fromhex(facts["sha256"])).decode(),
-        )
+    s3.put_object(
+        Bucket=bucket,
+        Key=key,
+        Body=artefact.content,
+        ContentType=artefact.content_type,
+        ChecksumSHA256=base64.b64encode(bytes.fromhex(facts["sha256"])).decode(),
+    )
     return facts
 
 
