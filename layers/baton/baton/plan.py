@@ -1,0 +1,330 @@
+"""Turns an execution's input and a pipeline's defaults into the run's plan, which fixes every name and the deadline.
+
+Nothing is taken from the input that is not checked here, and every problem is told at once: whoever started the run
+should not have to start it again to learn of the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from baton.catalogue import (
+    ENDPOINT_FATES,
+    MAX_DEADLINE_SECONDS,
+    MAX_HOLD_SECONDS,
+    MIN_DEADLINE_SECONDS,
+    STAGES,
+    Catalogue,
+    Parameter,
+    Pipeline,
+    did_you_mean,
+)
+from baton.errors import InvalidInput, RunEnded
+from baton.names import Layout, Names, run_id_for, split_s3_uri, tags_of
+from baton.runs import Runs
+from baton.settings import Settings
+
+FIELDS = ("pipeline", "dataset", "dataset_version", "parameters", "smoke_test", "after", "deadline_seconds")
+IGNORED_FIELDS = ("Comment",)
+"""The console pre-fills a ``Comment``; it says nothing."""
+
+TRAINING_IMAGE = "training_image"
+"""The parameter that every pipeline takes beside its own: the URI of the algorithm's image."""
+
+EXPIRY_MARGIN_SECONDS = 3600
+"""How long after its deadline, or after the end of its hold, a run's clean-up may still be at work."""
+
+_IMAGE = re.compile(
+    r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+_VERSION_ID = re.compile(r"[\x21-\x7e]{1,1024}")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The execution that a run belongs to."""
+
+    arn: str
+    started_at: int
+
+    @classmethod
+    def read(cls, payload: Mapping[str, Any]) -> Execution:
+        """Read what the state machine's context object tells: ``{"id": ARN, "name", "start_time": ISO 8601}``."""
+        started = datetime.fromisoformat(payload["start_time"])
+        return cls(arn=payload["id"], started_at=int(started.timestamp()))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as it is on S3, pinned to a version where its bucket has versions."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    size: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the data set as it stands in a plan."""
+        return {
+            "uri": f"s3://{self.bucket}/{self.key}",
+            "bucket": self.bucket,
+            "key": self.key,
+            "version_id": self.version_id,
+            "bytes": self.size,
+        }
+
+
+class _Request:
+    """An execution's input while it is read; ``problems`` collects what is wrong with it."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.content = content
+        self.problems: list[str] = []
+
+    def problem(self, where: str, what: str) -> None:
+        """Note a problem of a field, with what would be right."""
+        self.problems.append(f"{where}: {what}")
+
+    def section(self, name: str, known: list[str]) -> dict[str, Any]:
+        """Return an object of the input without its unknown fields, which are noted."""
+        value = self.content.get(name, {})
+        if not isinstance(value, Mapping):
+            self.problem(name, f"must be an object, not {_shown(value)}")
+            return {}
+        return self.only_known(value, known, f"{name}.")
+
+    def only_known(self, fields: Mapping[str, Any], known: list[str], prefix: str = "") -> dict[str, Any]:
+        """Return the known fields; note the others."""
+        for field in fields:
+            if field not in known:
+                self.problem(f"{prefix}{field}", f"there is no such field{did_you_mean(field, known)}")
+        return {field: value for field, value in fields.items() if field in known}
+
+    def value(self, where: str, given: Any, parameter: Parameter) -> Any:
+        """Return a value in its parameter's type; note one that does not fit and return the default."""
+        if parameter.accepts(given):
+            return parameter.convert(given)
+        self.problem(where, f"must be {parameter.expected}, not {_shown(given)}")
+        return parameter.default
+
+
+class Planner:
+    """Makes plans; ``s3`` is a boto3 client."""
+
+    def __init__(self, catalogue: Catalogue, s3: Any, runs: Runs, settings: Settings) -> None:
+        self._catalogue = catalogue
+        self._s3 = s3
+        self._runs = runs
+        self._settings = settings
+
+    def plan(self, content: Any, execution: Execution) -> dict[str, Any]:
+        """Return the plan of an execution and open its run's row; the same execution always gets the same names.
+
+        Raises InvalidInput with every problem of the input, and RunEnded for a redriven execution whose run was ended.
+        """
+        request = _Request(_input_object(content))
+        request.only_known(request.content, [*FIELDS, *IGNORED_FIELDS])
+        pipeline = self._pipeline(request)
+        plan = self._plan(request, pipeline, execution) if pipeline else {}
+        if request.problems:
+            raise InvalidInput(_listed(request.problems))
+        if "ended_at" in self._runs.open(plan):
+            raise RunEnded(f"Run {plan['run_id']} was ended; start a new execution instead of redriving this one.")
+        return plan
+
+    def _pipeline(self, request: _Request) -> Pipeline | None:
+        name = request.content.get("pipeline")
+        names = self._catalogue.names
+        if name is None:
+            if self._catalogue.default is None:
+                request.problem("pipeline", f"is needed, because there are several: {', '.join(names)}")
+            return self._catalogue.default
+        found = self._catalogue.find(name) if isinstance(name, str) else None
+        if found is None:
+            request.problem("pipeline", f"there is no pipeline {_shown(name)}{did_you_mean(str(name), names)}")
+        return found
+
+    def _plan(self, request: _Request, pipeline: Pipeline, execution: Execution) -> dict[str, Any]:
+        images, parameters = self._images(request, pipeline), _parameters(request, pipeline)
+        gates = _section_of(request, "smoke_test", pipeline.gates)
+        after = _after(request, pipeline)
+        dataset = self._dataset(request, pipeline)
+        deadline = request.value(
+            "deadline_seconds",
+            request.content.get("deadline_seconds", pipeline.deadline_seconds),
+            Parameter("", pipeline.deadline_seconds, "", MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS),
+        )
+        return {
+            **self._identity(pipeline, execution, deadline, after["hold_seconds"]),
+            "dataset": dataset.as_dict() if dataset else {},
+            "parameters": parameters,
+            "smoke_test": gates,
+            "after": after,
+            "stages": {stage: stage in pipeline.stages for stage in STAGES},
+            "images": images,
+            "role_arn": self._settings.sagemaker_role_arn,
+        }
+
+    def _identity(self, pipeline: Pipeline, execution: Execution, deadline: int, hold: int) -> dict[str, Any]:
+        run_id = run_id_for(execution.arn, execution.started_at, self._settings.run_prefix)
+        deadline_at = execution.started_at + deadline
+        expires_at = _iso(deadline_at + hold + EXPIRY_MARGIN_SECONDS)
+        return {
+            "run_id": run_id,
+            "execution_arn": execution.arn,
+            "pipeline": pipeline.name,
+            "created_at": execution.started_at,
+            "deadline_at": deadline_at,
+            "deadline": _iso(deadline_at),
+            "heartbeat_seconds": min(self._settings.heartbeat_seconds, deadline),
+            "names": Names.of(run_id).as_dict(),
+            "uris": Layout(self._settings.bucket, run_id).uris(),
+            "tags": tags_of(run_id, execution.arn, pipeline.name, expires_at),
+        }
+
+    def _images(self, request: _Request, pipeline: Pipeline) -> dict[str, str]:
+        given = _mapping(request.content.get("parameters")).get(TRAINING_IMAGE)
+        where = f"parameters.{TRAINING_IMAGE}"
+        if given is not None and not (isinstance(given, str) and _IMAGE.fullmatch(given)):
+            request.problem(where, f"must be an image's URI, registry/repository:tag, not {_shown(given)}")
+        known = pipeline.images.uri(self._settings.region, self._settings.url_suffix)
+        if given is None and known is None:
+            request.problem(
+                where,
+                f"is needed: the account with the image {pipeline.images.repository} in the region "
+                f"{self._settings.region} is not known; give the image's URI, registry/repository:tag",
+            )
+        return {"training": given or known or "", "steps": self._settings.pipeline_image}
+
+    # --- the data set -------------------------------------------------------------------------------------------------
+
+    def _dataset(self, request: _Request, pipeline: Pipeline) -> Dataset | None:
+        version = request.content.get("dataset_version")
+        if version is not None and not (isinstance(version, str) and _VERSION_ID.fullmatch(version)):
+            request.problem("dataset_version", f"must be the version id of an S3 object, not {_shown(version)}")
+            version = None
+        place = self._dataset_place(request, pipeline)
+        return self._look_at(request, pipeline, *place, version) if place else None
+
+    def _dataset_place(self, request: _Request, pipeline: Pipeline) -> tuple[str, str] | None:
+        uri = request.content.get("dataset", pipeline.default_dataset(self._settings.bucket))
+        if uri is None:
+            request.problem("dataset", f"is needed: the pipeline {pipeline.name} has no default; give s3://bucket/key")
+            return None
+        try:
+            bucket, key = split_s3_uri(uri if isinstance(uri, str) else "")
+        except ValueError:
+            request.problem("dataset", f"must be of the form s3://bucket/key, not {_shown(uri)}")
+            return None
+        allowed = allowed_buckets(self._settings)
+        if bucket not in allowed:
+            request.problem("dataset", f"the bucket {bucket} is not allowed; data sets come from {', '.join(allowed)}")
+            return None
+        if not key.endswith(pipeline.dataset_rules.suffixes):
+            suffixes = " or ".join(pipeline.dataset_rules.suffixes)
+            request.problem("dataset", f"the key must end in {suffixes} for the pipeline {pipeline.name}")
+            return None
+        return bucket, key
+
+    def _look_at(
+        self, request: _Request, pipeline: Pipeline, bucket: str, key: str, version: str | None
+    ) -> Dataset | None:
+        pinned = {"VersionId": version} if version else {}
+        try:
+            head = self._s3.head_object(Bucket=bucket, Key=key, **pinned)
+        except ClientError as error:
+            request.problem("dataset", _missing(error, f"s3://{bucket}/{key}", version))
+            return None
+        size, found = head["ContentLength"], head.get("VersionId", "null")
+        limit = pipeline.dataset_rules.max_bytes
+        if not 0 < size <= limit:
+            request.problem("dataset", f"s3://{bucket}/{key} has {size} bytes; it must have from 1 to {limit}")
+        return Dataset(bucket, key, None if found == "null" else found, size)
+
+
+def allowed_buckets(settings: Settings) -> list[str]:
+    """Return the names of the buckets from which data sets may come: the run bucket, and those of the parameter.
+
+    The parameter may name buckets by ARN, as template.yaml has them.
+    """
+    return [settings.bucket, *(bucket.rpartition(":")[2] for bucket in settings.dataset_buckets)]
+
+
+def _input_object(content: Any) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise InvalidInput(f"The input must be an object such as {{}}, not {_shown(content)}.")
+    return content
+
+
+def _parameters(request: _Request, pipeline: Pipeline) -> dict[str, Any]:
+    extra = {TRAINING_IMAGE: Parameter(TRAINING_IMAGE, "")}
+    given = request.section("parameters", [*pipeline.parameters, *extra])
+    return {
+        name: request.value(f"parameters.{name}", given.get(name, parameter.default), parameter)
+        for name, parameter in pipeline.parameters.items()
+    }
+
+
+def _section_of(request: _Request, section: str, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    given = request.section(section, list(parameters))
+    return {
+        name: request.value(f"{section}.{name}", given.get(name, parameter.default), parameter)
+        for name, parameter in parameters.items()
+    }
+
+
+def _after(request: _Request, pipeline: Pipeline) -> dict[str, Any]:
+    given = request.section("after", ["endpoint", "hold_seconds"])
+    fates = Parameter("endpoint", pipeline.endpoint_fate, "", choices=ENDPOINT_FATES)
+    fate = request.value("after.endpoint", given.get("endpoint", pipeline.endpoint_fate), fates)
+    if fate != "delete" and "endpoint" not in pipeline.stages:
+        request.problem("after.endpoint", f"must be 'delete': the pipeline {pipeline.name} makes no endpoint")
+    limits = Parameter("hold_seconds", pipeline.hold_seconds, "", 1, MAX_HOLD_SECONDS)
+    if fate == "hold":
+        hold = given.get("hold_seconds", pipeline.hold_seconds)
+        return {"endpoint": fate, "hold_seconds": request.value("after.hold_seconds", hold, limits)}
+    if "hold_seconds" in given:
+        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {_shown(fate)}')
+    return {"endpoint": fate, "hold_seconds": 0}
+
+
+def _missing(error: ClientError, uri: str, version: str | None) -> str:
+    """Say why HeadObject found nothing; raise the error again where it says nothing about the object.
+
+    A HEAD answer has no body, so its error code is the HTTP status; without s3:ListBucket a missing key is a 403:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+    """
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    what = f"the version {version} of {uri}" if version else uri
+    if status == 404:
+        return f"{what} does not exist"
+    if status == 403:
+        return f"{what} does not exist, or Baton may not read it"
+    if status in (400, 405) and version:
+        return f"{what} does not exist: no object can have this version, or it is a delete marker"
+    raise error
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _iso(epoch_seconds: int) -> str:
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _listed(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"The input has a problem: {problems[0]}."
+    return f"The input has {len(problems)} problems:" + "".join(f"\n- {problem}" for problem in problems)
