@@ -131,7 +131,7 @@ class Planner:
         request = _Request(_input_object(content))
         request.only_known(request.content, [*FIELDS, *IGNORED_FIELDS])
         pipeline = self._pipeline(request)
-        plan = self._plan(request, pipeline, execution) if pipeline else {}
+        plan = self._plan(request, pipeline, execution) if pipeline else self._check_the_rest(request)
         if request.problems:
             raise InvalidInput(_listed(request.problems))
         if "ended_at" in self._runs.open(plan):
@@ -150,16 +150,22 @@ class Planner:
             request.problem("pipeline", f"there is no pipeline {_shown(name)}{did_you_mean(str(name), names)}")
         return found
 
+    def _check_the_rest(self, request: _Request) -> dict[str, Any]:
+        """Check what can be checked without knowing the pipeline."""
+        _deadline(request, MIN_DEADLINE_SECONDS)
+        _after(request, "delete", MAX_HOLD_SECONDS)
+        if "dataset" in request.content:
+            self._place(request, request.content["dataset"])
+        return {}
+
     def _plan(self, request: _Request, pipeline: Pipeline, execution: Execution) -> dict[str, Any]:
         images, parameters = self._images(request, pipeline), _parameters(request, pipeline)
         gates = _section_of(request, "smoke_test", pipeline.gates)
-        after = _after(request, pipeline)
+        after = _after(request, pipeline.endpoint_fate, pipeline.hold_seconds)
+        if after["endpoint"] != "delete" and "endpoint" not in pipeline.stages:
+            request.problem("after.endpoint", f"must be 'delete': the pipeline {pipeline.name} makes no endpoint")
         dataset = self._dataset(request, pipeline)
-        deadline = request.value(
-            "deadline_seconds",
-            request.content.get("deadline_seconds", pipeline.deadline_seconds),
-            Parameter("", pipeline.deadline_seconds, "", MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS),
-        )
+        deadline = _deadline(request, pipeline.deadline_seconds)
         return {
             **self._identity(pipeline, execution, deadline, after["hold_seconds"]),
             "dataset": dataset.as_dict() if dataset else {},
@@ -217,6 +223,14 @@ class Planner:
         if uri is None:
             request.problem("dataset", f"is needed: the pipeline {pipeline.name} has no default; give s3://bucket/key")
             return None
+        place = self._place(request, uri)
+        if place and not place[1].endswith(pipeline.dataset_rules.suffixes):
+            suffixes = " or ".join(pipeline.dataset_rules.suffixes)
+            request.problem("dataset", f"the key must end in {suffixes} for the pipeline {pipeline.name}")
+            return None
+        return place
+
+    def _place(self, request: _Request, uri: Any) -> tuple[str, str] | None:
         try:
             bucket, key = split_s3_uri(uri if isinstance(uri, str) else "")
         except ValueError:
@@ -225,10 +239,6 @@ class Planner:
         allowed = allowed_buckets(self._settings)
         if bucket not in allowed:
             request.problem("dataset", f"the bucket {bucket} is not allowed; data sets come from {', '.join(allowed)}")
-            return None
-        if not key.endswith(pipeline.dataset_rules.suffixes):
-            suffixes = " or ".join(pipeline.dataset_rules.suffixes)
-            request.problem("dataset", f"the key must end in {suffixes} for the pipeline {pipeline.name}")
             return None
         return bucket, key
 
@@ -279,16 +289,20 @@ def _section_of(request: _Request, section: str, parameters: Mapping[str, Parame
     }
 
 
-def _after(request: _Request, pipeline: Pipeline) -> dict[str, Any]:
+def _deadline(request: _Request, default: int) -> int:
+    limits = Parameter("deadline_seconds", default, "", MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS)
+    seconds: int = request.value("deadline_seconds", request.content.get("deadline_seconds", default), limits)
+    return seconds
+
+
+def _after(request: _Request, default_fate: str, default_hold: int) -> dict[str, Any]:
     given = request.section("after", ["endpoint", "hold_seconds"])
-    fates = Parameter("endpoint", pipeline.endpoint_fate, "", choices=ENDPOINT_FATES)
-    fate = request.value("after.endpoint", given.get("endpoint", pipeline.endpoint_fate), fates)
-    if fate != "delete" and "endpoint" not in pipeline.stages:
-        request.problem("after.endpoint", f"must be 'delete': the pipeline {pipeline.name} makes no endpoint")
-    limits = Parameter("hold_seconds", pipeline.hold_seconds, "", 1, MAX_HOLD_SECONDS)
+    fates = Parameter("endpoint", default_fate, "", choices=ENDPOINT_FATES)
+    fate = request.value("after.endpoint", given.get("endpoint", default_fate), fates)
     if fate == "hold":
-        hold = given.get("hold_seconds", pipeline.hold_seconds)
-        return {"endpoint": fate, "hold_seconds": request.value("after.hold_seconds", hold, limits)}
+        limits = Parameter("hold_seconds", default_hold, "", 1, MAX_HOLD_SECONDS)
+        hold = request.value("after.hold_seconds", given.get("hold_seconds", default_hold), limits)
+        return {"endpoint": fate, "hold_seconds": hold}
     if "hold_seconds" in given:
         request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {_shown(fate)}')
     return {"endpoint": fate, "hold_seconds": 0}
