@@ -200,13 +200,14 @@ def _meaning(error: ClientError) -> Exception:
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html#API_runtime_InvokeEndpoint_Errors
     """
-    code = error.response["Error"]["Code"]
+    response: Json = {**error.response}
+    code = response["Error"]["Code"]
     if code == "ModelNotReadyException":
         return TransientAwsError(f"The endpoint's model is not ready yet: {error}")
     if code != "ModelError":
         return error
     message = f"The endpoint's model answered with an error: {error}"
-    status = error.response.get("OriginalStatusCode", 500)
+    status = response.get("OriginalStatusCode", 500)
     return TransientAwsError(message) if status >= 500 else BadPrediction(message)
 
 

@@ -1,0 +1,181 @@
+"""The report as data: everything that the page shows, and what machines read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from baton.names import split_s3_uri
+from baton.report.links import Console, web_address
+from baton.report.timeline import Timeline
+from baton.verdict import endpoint_kept, outcomes_of
+
+FORMAT_VERSION = 1
+
+Json = dict[str, Any]
+
+_JOBS = ("tuning", "training", "transform")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a report is made of; ``timeline`` and ``smoke_test`` are None where there is none to read."""
+
+    execution: Json
+    run_id: str
+    state: Mapping[str, Any]
+    verdict: Json
+    timeline: Timeline | None
+    smoke_test: Json | None
+    console: Console
+    now: datetime
+
+    @property
+    def plan(self) -> Json:
+        """The plan, or an empty one where the input was refused."""
+        return self.state.get("plan") or {}
+
+    @property
+    def outcomes(self) -> Json:
+        """The outcomes by kind."""
+        return outcomes_of(self.state)
+
+
+def document_of(material: Material) -> Json:
+    """Return the report's document; every section is there, empty where the run did not come so far."""
+    plan, verdict = material.plan, material.verdict
+    return {
+        "format_version": FORMAT_VERSION,
+        "generated_at": material.now.isoformat(timespec="seconds"),
+        "status": verdict["status"],
+        "error": verdict["error"],
+        "cause": verdict["cause"],
+        "run": _run(material),
+        "dataset": {**(plan.get("dataset") or {}), "prepared": material.state.get("data")},
+        "parameters": plan.get("parameters") or {},
+        "stages": plan.get("stages") or {},
+        "outcomes": material.outcomes,
+        "gates": _gates(material),
+        "smoke_test": material.smoke_test,
+        "timeline": _timeline(material),
+        "cost_drivers": _cost_drivers(material),
+        "receipt": material.state.get("receipt"),
+        "clean_up_failure": material.state.get("clean_up_failure"),
+        "links": _links(material),
+    }
+
+
+def _run(material: Material) -> Json:
+    plan, started = material.plan, _time(material.execution["start_time"])
+    return {
+        "run_id": material.run_id,
+        "pipeline": plan.get("pipeline"),
+        "execution": material.execution,
+        "started_at": started.isoformat(timespec="seconds"),
+        "seconds": round((material.now - started).total_seconds(), 1),
+        "deadline": plan.get("deadline"),
+        "pipeline_run": material.state.get("pipeline_run"),
+        "images": plan.get("images") or {},
+        "names": plan.get("names") or {},
+        "after": plan.get("after"),
+    }
+
+
+def _gates(material: Material) -> list[Json]:
+    """Return each gate with what was asked, what was measured (None where nothing was) and whether it was met."""
+    asked, measured = material.plan.get("smoke_test") or {}, material.smoke_test or {}
+    found = []
+    if "min_accuracy" in asked:
+        accuracy = measured.get("accuracy")
+        met = None if accuracy is None else accuracy >= asked["min_accuracy"]
+        found.append(_gate("Accuracy", "at least", asked["min_accuracy"], accuracy, met, ""))
+    if "max_p95_ms" in asked:
+        p95 = (measured.get("latency_ms") or {}).get("p95")
+        met = None if p95 is None else p95 <= asked["max_p95_ms"]
+        found.append(_gate("p95 latency", "at most", asked["max_p95_ms"], p95, met, "ms"))
+    return found
+
+
+def _gate(name: str, relation: str, asked: float, measured: float | None, met: bool | None, unit: str) -> Json:
+    return {"name": name, "relation": relation, "asked": asked, "measured": measured, "met": met, "unit": unit}
+
+
+def _timeline(material: Material) -> Json | None:
+    timeline = material.timeline
+    if timeline is None:
+        return None
+    return {"transitions": timeline.transitions, "states": [s.as_dict(material.now) for s in timeline.shown()]}
+
+
+def _cost_drivers(material: Material) -> list[Json]:
+    """Return what the bill depends on: instances and seconds, never prices, which change and differ by account."""
+    drivers = [_job_driver(material, kind) for kind in _JOBS if kind in material.outcomes]
+    if "endpoint" in material.outcomes:
+        drivers.append(_endpoint_driver(material))
+    if material.timeline:
+        transitions = {"what": "Step Functions", "instances": None, "seconds": None}
+        drivers.append({**transitions, "basis": f"{material.timeline.transitions} state transitions up to this report"})
+    return drivers
+
+
+def _job_driver(material: Material, kind: str) -> Json:
+    result = material.outcomes[kind]["result"]
+    instance = result.get("instance") or {}
+    seconds, basis = result.get("billable_seconds"), "billable seconds, as SageMaker states them"
+    if seconds is None:
+        seconds = material.timeline.seconds(f"Await {kind}") if material.timeline else None
+        basis = "elapsed time of the state; SageMaker bills each job's own seconds"
+    jobs = (result.get("counters") or {}).get("Completed")
+    if jobs:
+        basis = f"{jobs} training jobs completed; {basis}"
+    return {"what": f"{kind.capitalize()} job", "instances": _instances(instance), "seconds": seconds, "basis": basis}
+
+
+def _endpoint_driver(material: Material) -> Json:
+    parameters, timeline = material.plan.get("parameters") or {}, material.timeline
+    start = timeline.ended("Await endpoint") if timeline else None
+    end = (timeline.ended("Clean up") if timeline else None) or material.now
+    instance = {
+        "type": material.outcomes["endpoint"]["result"].get("instance_type")
+        or parameters.get("endpoint_instance_type"),
+        "count": parameters.get("endpoint_instance_count", 1),
+    }
+    basis = "from InService until clean-up had ended"
+    if endpoint_kept(material.state):
+        basis = "from InService until this report; the endpoint is kept and goes on costing"
+    seconds = round((end - start).total_seconds(), 1) if start else None
+    return {"what": "Endpoint", "instances": _instances(instance), "seconds": seconds, "basis": basis}
+
+
+def _instances(instance: Mapping[str, Any]) -> str | None:
+    return f"{instance.get('count') or 1} x {instance['type']}" if instance.get("type") else None
+
+
+def _links(material: Material) -> list[Json]:
+    """Return the addresses of what is still there to look at."""
+    console, plan = material.console, material.plan
+    found = [("Execution in Step Functions", console.execution(material.execution["id"]))]
+    pipeline_run = material.state.get("pipeline_run") or {}
+    found.append(("Run in Kubeflow Pipelines", web_address(pipeline_run.get("url"))))
+    found += [(f"{kind.capitalize()} job", console.sagemaker(kind, name)) for kind, name in _jobs_made(material)]
+    endpoint = endpoint_kept(material.state)
+    if endpoint:
+        found.append(("Endpoint", console.sagemaker("endpoint", endpoint)))
+    if plan:
+        folder = "s3://{}/runs/{}/".format(split_s3_uri(plan["uris"]["report"])[0], material.run_id)
+        found.append(("Model, predictions and report on S3", console.s3(folder)))
+    return [{"text": text, "href": address} for text, address in found if address]
+
+
+def _jobs_made(material: Material) -> list[tuple[str, str]]:
+    items = (material.state.get("receipt") or {}).get("items", [])
+    listed = {item["kind"]: item["name"] for item in items if item["action"] not in ("absent", "foreign")}
+    awaited = {kind: outcome["name"] for kind, outcome in material.outcomes.items()}
+    return [(kind, name) for kind in _JOBS if (name := {**awaited, **listed}.get(kind))]
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,111 @@
+"""The verdict on a run: whether it succeeded, and if not, the one true error and its cause.
+
+Whatever the state data holds by then, there is a verdict: a plan that was refused leaves only a failure, and a
+clean-up that broke leaves no receipt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from baton.errors import CleanUpIncomplete
+
+SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
+
+# https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html allows 256 and 32,768 characters.
+_ERROR_LIMIT = 256
+_CAUSE_LIMIT = 8_000
+
+Json = dict[str, Any]
+
+
+def verdict_of(state: Mapping[str, Any], report_uri: str | None) -> Json:
+    """Return ``{"status", "error", "cause", "report", "output"}`` for a run's state data.
+
+    ``output`` is the execution's output where the run succeeded, and null where it failed.
+    """
+    failure = failure_of(state)
+    if failure is None:
+        output = _output(state, report_uri)
+        return {"status": SUCCEEDED, "error": None, "cause": None, "report": report_uri, "output": output}
+    error, cause = failure
+    cut = {"error": error[:_ERROR_LIMIT], "cause": cause[:_CAUSE_LIMIT]}
+    return {"status": FAILED, **cut, "report": report_uri, "output": None}
+
+
+def failure_of(state: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the run's true error and cause, or None where it succeeded.
+
+    What SageMaker said of the run's own job comes before what the state machine caught first. A clean-up that did not
+    finish fails a good run, and is only added to the cause of one that had failed before.
+    """
+    caught = state.get("failure")
+    left = _unfinished_clean_up(state)
+    if not caught:
+        return (CleanUpIncomplete.__name__, left) if left else None
+    stated = (state.get("receipt") or {}).get("cause")
+    if stated:
+        error, cause = str(stated["error"]), str(stated.get("cause") or unwrap(caught)[1])
+    else:
+        error, cause = unwrap(caught)
+    return error, f"{cause} Besides, clean-up did not finish: {left}" if left else cause
+
+
+def unwrap(failure: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the error's name and plain message of ``{"Error", "Cause"}``.
+
+    For an exception in a Lambda function, Step Functions' Cause is a JSON text with errorType and errorMessage.
+    """
+    error, cause = str(failure.get("Error") or "Unknown"), str(failure.get("Cause") or "")
+    try:
+        details = json.loads(cause)
+    except ValueError:
+        return error, cause
+    if not isinstance(details, dict) or "errorMessage" not in details:
+        return error, cause
+    return error, str(details["errorMessage"])
+
+
+def endpoint_kept(state: Mapping[str, Any]) -> str | None:
+    """Return the name of the endpoint that the receipt says was kept, or None."""
+    items = (state.get("receipt") or {}).get("items", [])
+    kept = [item["name"] for item in items if (item["kind"], item["action"]) == ("endpoint", "kept")]
+    return kept[0] if kept else None
+
+
+def outcomes_of(state: Mapping[str, Any]) -> Json:
+    """Return the outcomes by kind; those that never came are left out."""
+    watched = state.get("outcomes") or []
+    found: list[Any] = list(watched) if isinstance(watched, list) else [watched]
+    for part in list(found):
+        if isinstance(part, dict) and "kind" not in part:
+            found += [part.get("tuning"), part.get("training"), *(part.get("serving") or [])]
+    return {part["kind"]: part for part in found if isinstance(part, dict) and "kind" in part}
+
+
+def _unfinished_clean_up(state: Mapping[str, Any]) -> str | None:
+    broke = state.get("clean_up_failure")
+    if broke:
+        error, cause = unwrap(broke)
+        return cause if error == CleanUpIncomplete.__name__ else f"{error}: {cause}"
+    receipt = state.get("receipt")
+    if receipt is None:
+        return "there is no receipt of a clean-up."
+    return None if receipt.get("complete") else "its receipt is not complete."
+
+
+def _output(state: Mapping[str, Any], report_uri: str | None) -> Json:
+    training = outcomes_of(state).get("training", {}).get("result", {})
+    smoke_test = state.get("smoke_test") or {}
+    quality = {name: smoke_test[name] for name in ("accuracy", "purity", "latency_ms") if name in smoke_test}
+    return {
+        "run_id": state["plan"]["run_id"],
+        "model_artefact": training.get("model_artefact"),
+        "metrics": {**(training.get("metrics") or {}), **quality},
+        "predictions": smoke_test.get("predictions", []),
+        "endpoint": endpoint_kept(state),
+        "receipt": state["receipt"],
+        "report": report_uri,
+    }
