@@ -22,7 +22,7 @@ endpoint_kept_at       epoch seconds; the endpoint stays, and its expiry was lif
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +40,14 @@ from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
 
 Receipt = dict[str, Any]
+
+
+class Experiment(Protocol):
+    """A KFP experiment as its client shows it."""
+
+    @property
+    def id(self) -> str:
+        """The experiment's id."""
 
 
 class PipelineRun(Protocol):
@@ -60,8 +68,11 @@ class PipelineRuns(Protocol):
     def get_run(self, run_id: str) -> PipelineRun | None:
         """Return the run, or None where there is none."""
 
-    def find_runs(self, display_name: str) -> Iterable[PipelineRun]:
-        """Return every run of this display name."""
+    def find_experiment(self, name: str) -> Experiment | None:
+        """Return the experiment of this name, or None."""
+
+    def find_runs(self, display_name: str, experiment_id: str) -> Sequence[PipelineRun]:
+        """Return every run of the experiment with this display name."""
 
     def terminate_run(self, run_id: str) -> None:
         """Ask for a run's end; a run that has ended is left as it is."""
@@ -95,14 +106,17 @@ class _Progress:
 
     going: list[str] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
+    def attempt(self, kind: str = "") -> Iterator[None]:
         """Note an error and go on, so that one thing that cannot go does not keep the others."""
         try:
             yield
         except (BatonError, ClientError, BotoCoreError) as error:
             self.errors.append(error)
+            if not is_transient(error):
+                self.refused.add(kind)
 
     def conclude(self) -> None:
         """Raise unless all is well: what a retry may mend first, because only its end shows whether the rest stays."""
@@ -121,13 +135,17 @@ class _Progress:
 
 @dataclass(frozen=True)
 class Tools:
-    """What clean-up works with; ``pipelines`` makes the KFP client, only for a run that may have a KFP run."""
+    """What clean-up works with.
+
+    ``pipelines`` makes the KFP client, only for a run that may have a KFP run; ``experiment`` is where runs are listed.
+    """
 
     items: Items
     sagemaker: Any
     s3: Any
     bucket: str
     pipelines: Callable[[], PipelineRuns]
+    experiment: str
 
 
 def clean_up(request: Request, tools: Tools) -> Receipt:
@@ -154,6 +172,7 @@ class _Ending:
         self._survey = Survey(tools.sagemaker)
         self._objects = RunObjects(tools.s3, Layout(tools.bucket, request.run_id))
         self._pipelines = tools.pipelines
+        self._experiment = tools.experiment
         self._run_id = request.run_id
         self._succeeded = request.succeeded
         self._row = row
@@ -226,8 +245,9 @@ class _Ending:
     def _pipeline_run_ids(self, client: PipelineRuns) -> list[str]:
         # A POST that timed out may have been committed all the same; only its display name leads to such a run.
         recorded = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
-        named = [run.id for run in client.find_runs(self._run_id)]
-        return list(dict.fromkeys(run_id for run_id in [*recorded, *named] if run_id))
+        experiment = client.find_experiment(self._experiment)
+        named = client.find_runs(self._run_id, experiment.id) if experiment else []
+        return list(dict.fromkeys(run_id for run_id in [*recorded, *(run.id for run in named)] if run_id))
 
     def _end_pipeline_run(self, client: PipelineRuns, pipeline_run_id: str) -> str | None:
         run = client.get_run(pipeline_run_id)
@@ -252,7 +272,7 @@ class _Ending:
         ours = {kind: resource for kind, resource in found.items() if resource.belongs_to(self._run_id)}
         for kind in JOBS:
             if kind in ours and ours[kind].status == "InProgress":
-                with self._progress.attempt():
+                with self._progress.attempt(kind):
                     self._survey.stop(ours[kind])
         if keeps:
             self._keep_endpoint(ours)
@@ -262,7 +282,7 @@ class _Ending:
     def _keep_endpoint(self, ours: Mapping[str, Resource]) -> None:
         for kind in SERVING:
             if kind in ours and ours[kind].expires:
-                with self._progress.attempt():
+                with self._progress.attempt(kind):
                     self._survey.lift_expiry(ours[kind])
 
     def _delete_serving(self, ours: Mapping[str, Resource]) -> None:
@@ -272,14 +292,16 @@ class _Ending:
             return
         for kind in SERVING:
             if kind in ours:
-                with self._progress.attempt():
+                with self._progress.attempt(kind):
                     self._survey.delete(ours[kind])
 
     def _look_again(self, keeps: bool) -> dict[str, Resource]:
         left = self._survey.look(self._run_id)
         self._remember(left)
-        for resource in left.values():
-            if resource.belongs_to(self._run_id) and not _is_settled(resource, keeps):
+        for kind, resource in left.items():
+            # What AWS refuses to end for good is no reason to come back; its error tells of it.
+            is_open = resource.belongs_to(self._run_id) and not _is_settled(resource, keeps)
+            if is_open and kind not in self._progress.refused:
                 self._progress.going.append(str(resource))
         return left
 

@@ -42,7 +42,8 @@ class RunObjects:
         else was tried.
         """
         swept, refused = Swept(uploads_aborted=self._abort_uploads()), []
-        for page in self._version_pages():
+        # Listed to its end before anything is deleted, so that no page's marker names a version that is gone.
+        for page in list(self._version_pages()):
             versions = [v for v in page if not self._is_kept(v)]
             if versions:
                 errors = self._delete(versions)

@@ -1,0 +1,412 @@
+"""Clean-up: what it deletes, what it leaves, what it remembers, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import botocore.session
+import pytest
+
+from baton.ending import Request
+from baton.errors import CleanUpIncomplete, InvalidInput, KfpUnavailable, NotGoneYet, TransientAwsError
+from baton.names import run_id_for
+from baton.runs import RUN, Runs
+from tests.support.ending_world import (
+    EXECUTION,
+    LAYOUT,
+    NAMES,
+    RUN_ID,
+    START,
+    EndingWorld,
+    FakeRun,
+    Thing,
+    refuse,
+)
+
+OTHERS = [
+    f"version {LAYOUT.prefix[:-1]}x/data/train_data",
+    "version uploads/mnist_kmeans/mnist.pkl.gz",
+    "upload uploads/mnist_kmeans/big.pkl",
+]
+KEPT = [f"version {LAYOUT.key('model/model.tar.gz')}", f"version {LAYOUT.key('predictions/valid_data.csv.out')}"]
+
+
+def actions(receipt: dict[str, Any]) -> dict[str, str]:
+    return {item["kind"]: item["action"] for item in receipt["items"]}
+
+
+# --- a whole clean-up ---------------------------------------------------------------------------------------------
+
+
+def test_everything_a_failed_run_made_goes_and_the_receipt_says_so() -> None:
+    world = EndingWorld()
+    receipt = world.finish()
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+    assert actions(receipt) == {
+        "tuning": "kept",
+        "training": "kept",
+        "transform": "stopped",
+        "endpoint": "deleted",
+        "endpoint_config": "deleted",
+        "model": "deleted",
+        "pipeline-run": "terminated",
+    }
+    assert receipt["complete"] is True
+    assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "CANCELED"}
+    assert receipt["objects"] == {"deleted": 3, "versions": 6, "uploads_aborted": 3}
+    assert receipt["kept"] == [LAYOUT.uri("model/"), LAYOUT.uri("predictions/")]
+    assert receipt["cause"] is None
+    assert receipt["finished_at"].endswith("+00:00")
+    assert Runs(world.items).get(RUN_ID)["receipt_at"] == int(world.now)
+
+
+def test_statuses_of_the_receipt_are_the_last_seen() -> None:
+    by_kind = {item["kind"]: item["status"] for item in EndingWorld().finish()["items"]}
+    assert by_kind["transform"] == "Stopped"
+    assert by_kind["endpoint"] == "InService"
+    assert by_kind["training"] == "Completed"
+
+
+def test_the_tombstone_is_written_before_anything_else_is_done() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet):
+        world.call()
+    assert world.calls[:2] == ["GetItem run", "UpdateItem run"]
+    assert world.row["ended_at"] == START + 600
+
+
+def test_a_call_after_the_receipt_looks_again_and_changes_nothing() -> None:
+    world = EndingWorld()
+    first = world.finish()
+    before = (list(world.sagemaker.changes), list(world.kfp.changes))
+    world.calls.clear()
+    world.now += 3600
+    again = world.call()
+    assert (world.sagemaker.changes, world.kfp.changes) == before
+    assert {**again, "finished_at": None} == {**first, "finished_at": None}
+    assert again["finished_at"] > first["finished_at"]
+    assert len(world.calls) < 40
+
+
+def test_what_is_still_going_is_named() -> None:
+    with pytest.raises(NotGoneYet) as raised:
+        EndingWorld().call()
+    for words in ("endpoint bt-", "(Deleting)", "transform bt-", "(Stopping)", "pipeline run kfp-1 (CANCELING)"):
+        assert words in str(raised.value)
+
+
+# --- the cause ----------------------------------------------------------------------------------------------------
+
+
+def test_the_cause_is_the_failure_reason_of_the_runs_own_job() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["training"] = Thing("Failed", reason="AlgorithmError: no data")
+    world.sagemaker.things["endpoint"] = Thing("Failed", reason="a later consequence")
+    cause = world.finish()["cause"]
+    assert cause == {"error": "JobFailed", "cause": f"Training {NAMES['training']}: AlgorithmError: no data"}
+
+
+def test_the_cause_of_an_endpoint_outlives_the_endpoint() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["endpoint"] = Thing("Failed", reason="The image cannot be pulled.")
+    assert "The image cannot be pulled." in world.finish()["cause"]["cause"]
+    assert "endpoint" not in world.sagemaker.things
+    assert "The image cannot be pulled." in world.call()["cause"]["cause"]
+
+
+def test_what_fails_only_because_of_clean_up_is_no_cause() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["endpoint"].status = "Creating"
+    with pytest.raises(NotGoneYet):
+        world.call()
+    world.sagemaker.things["endpoint"] = Thing("Failed", reason="The model went away.")
+    assert world.finish()["cause"] is None
+
+
+def test_a_job_that_ran_into_its_time_limit_is_a_cause() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["training"] = Thing("Stopped", secondary="MaxRuntimeExceeded")
+    assert "MaxRuntimeExceeded" in world.finish()["cause"]["cause"]
+
+
+def test_a_strangers_failure_is_no_cause() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["training"] = Thing("Failed", tags={}, reason="not ours")
+    assert world.finish()["cause"] is None
+
+
+# --- what belongs to others ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tags", [{}, {"baton:run-id": "bt-another000001"}])
+@pytest.mark.parametrize("kind", list(NAMES))
+def test_a_resource_without_this_runs_tag_is_never_changed(kind: str, tags: dict[str, str]) -> None:
+    world = EndingWorld()
+    status = world.sagemaker.things[kind].status
+    theirs = "InProgress" if status in ("Completed", "InProgress") else status
+    world.sagemaker.things[kind] = Thing(theirs, tags=dict(tags))
+    receipt = world.finish()
+    assert world.sagemaker.things[kind] == Thing(theirs, tags=dict(tags))
+    assert actions(receipt)[kind] == "foreign"
+    assert not [change for change in world.sagemaker.changes if change.endswith(NAMES[kind])]
+
+
+def test_a_foreign_kfp_run_is_never_terminated() -> None:
+    world = EndingWorld()
+    world.kfp.runs["theirs"] = FakeRun("theirs", "RUNNING", display_name="another")
+    world.finish()
+    assert world.kfp.runs["theirs"].state == "RUNNING"
+
+
+# --- things that take their time ----------------------------------------------------------------------------------
+
+
+def test_an_endpoint_in_creating_is_waited_for_and_keeps_its_configuration_and_model_until_then() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["endpoint"].status = "Creating"
+    with pytest.raises(NotGoneYet, match=r"endpoint bt-.* \(Creating\) is still there"):
+        world.call()
+    assert {"endpoint", "endpoint_config", "model"} <= set(world.sagemaker.things)
+    assert world.s3.listing() == sorted(KEPT + OTHERS), "the rest goes at once"
+    assert actions(world.finish())["endpoint"] == "deleted"
+
+
+def _statuses(shape: str) -> list[str]:
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    return list(model.shape_for(shape).enum)
+
+
+ENUMERATIONS = {
+    "tuning": "HyperParameterTuningJobStatus",
+    "training": "TrainingJobStatus",
+    "transform": "TransformJobStatus",
+    "endpoint": "EndpointStatus",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [(kind, status) for kind, shape in ENUMERATIONS.items() for status in _statuses(shape)]
+)
+def test_every_status_that_sagemaker_has_comes_to_an_end(kind: str, status: str) -> None:
+    world = EndingWorld()
+    world.sagemaker.things[kind].status = status
+    world.finish()
+    left = world.sagemaker.things.get(kind)
+    assert left is None if kind == "endpoint" else left is None or left.status not in ("InProgress", "Stopping")
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "CANCELING"])
+def test_every_kfp_state_that_is_no_end_comes_to_one(state: str) -> None:
+    world = EndingWorld()
+    world.kfp.runs["kfp-1"].state = state
+    world.finish()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
+def test_a_kfp_run_that_has_ended_is_left_as_it_is(state: str) -> None:
+    world = EndingWorld()
+    world.kfp.runs["kfp-1"].state = state
+    receipt = world.finish()
+    assert world.kfp.changes == []
+    assert actions(receipt)["pipeline-run"] == "kept"
+    assert receipt["pipeline_run"]["state"] == state
+
+
+# --- Kubeflow Pipelines -------------------------------------------------------------------------------------------
+
+
+def test_kfp_being_down_keeps_nothing_else_from_going() -> None:
+    world = EndingWorld()
+    world.kfp.down = True
+    world.sagemaker.things["transform"].status = "Stopped"
+    with pytest.raises(NotGoneYet):
+        world.call()
+    world.tick()
+    with pytest.raises(KfpUnavailable):
+        world.call()
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+    assert "receipt" not in world.row
+    world.kfp.down = False
+    assert world.finish()["complete"] is True
+
+
+def test_both_recorded_runs_and_one_that_a_late_post_made_are_terminated() -> None:
+    world = EndingWorld()
+    world.row["worker_run_id"] = "kfp-2"
+    for run_id in ("kfp-2", "late"):
+        world.kfp.runs[run_id] = FakeRun(run_id, "RUNNING")
+    receipt = world.finish()
+    assert {run.state for run in world.kfp.runs.values()} == {"CANCELED"}
+    assert receipt["pipeline_run"]["id"] == "kfp-2", "the run that claimed the work"
+
+
+def test_kfp_is_not_asked_about_a_run_that_never_got_as_far() -> None:
+    world = EndingWorld()
+    world.kfp.down = True
+    for attribute in ("pipeline_run_id", "launch_attempt"):
+        del world.row[attribute]
+    receipt = world.finish()
+    assert receipt["complete"] is True
+    assert receipt["pipeline_run"] is None
+
+
+def test_a_kfp_run_that_somebody_deleted_is_no_obstacle() -> None:
+    world = EndingWorld()
+    world.kfp.runs.clear()
+    assert world.finish()["pipeline_run"] == {"id": "kfp-1", "state": None}
+
+
+def test_an_experiment_that_somebody_deleted_is_no_obstacle() -> None:
+    world = EndingWorld()
+    world.kfp.experiment = None
+    world.finish()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+
+
+def test_a_job_that_a_dying_pod_creates_after_the_first_look_is_found() -> None:
+    world = EndingWorld()
+    del world.sagemaker.things["transform"]
+
+    def create(number: int) -> None:
+        if world.calls[-1] == "KFP.TerminateRun":
+            world.sagemaker.things["transform"] = Thing("InProgress")
+
+    world.interrupt = create
+    with pytest.raises(NotGoneYet, match=r"transform .* \(InProgress\)"):
+        world.call()
+    assert actions(world.finish())["transform"] == "stopped"
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+def test_a_denied_deletion_keeps_nothing_else_from_going_and_is_named_in_the_end() -> None:
+    world = EndingWorld()
+    world.sagemaker.denied["DeleteModel"] = refuse("DeleteModel", "AccessDeniedException", "not authorized")
+    with pytest.raises(NotGoneYet, match=r"AccessDeniedException.*DeleteModel"):
+        world.call()
+    with pytest.raises(CleanUpIncomplete, match=r"AccessDeniedException.*DeleteModel"):
+        world.finish()
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform", "model"}
+    assert "receipt" not in world.row
+
+
+@pytest.mark.parametrize("operation", ["DescribeModel", "ListTags", "StopTransformJob", "DeleteEndpoint"])
+def test_throttling_is_a_retryable_error_wherever_it_strikes(operation: str) -> None:
+    world = EndingWorld()
+    world.sagemaker.denied[operation] = refuse(operation, "ThrottlingException", "Rate exceeded")
+    with pytest.raises((TransientAwsError, NotGoneYet), match="Rate exceeded"):
+        world.call()
+    world.sagemaker.denied.clear()
+    assert world.finish()["complete"] is True
+
+
+# --- a kept endpoint ----------------------------------------------------------------------------------------------
+
+
+def expiring(world: EndingWorld) -> set[str]:
+    return {kind for kind, thing in world.sagemaker.things.items() if "baton:expires-at" in thing.tags}
+
+
+def test_a_succeeded_run_whose_plan_keeps_the_endpoint_keeps_it_without_expiry() -> None:
+    world = EndingWorld(after="keep")
+    receipt = world.finish(succeeded=True)
+    assert world.sagemaker.things["endpoint"].status == "InService"
+    assert expiring(world) == {"tuning", "training", "transform"}
+    assert {k: a for k, a in actions(receipt).items() if k in ("endpoint", "endpoint_config", "model")} == {
+        "endpoint": "kept",
+        "endpoint_config": "kept",
+        "model": "kept",
+    }
+    assert NAMES["endpoint"] in receipt["kept"]
+    assert world.row["endpoint_kept_at"] == START + 600
+
+
+@pytest.mark.parametrize(("after", "succeeded"), [("delete", True), ("hold", True), ("keep", False), ("keep", None)])
+def test_any_other_endpoint_goes(after: str, succeeded: bool | None) -> None:
+    world = EndingWorld(after=after)
+    world.finish(succeeded=succeeded)
+    assert "endpoint" not in world.sagemaker.things
+
+
+def test_whoever_does_not_know_how_the_run_ended_leaves_a_kept_endpoint_alone() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    assert actions(world.finish(succeeded=None))["endpoint"] == "kept"
+    assert world.sagemaker.things["endpoint"].status == "InService"
+
+
+def test_a_run_that_fails_after_it_kept_its_endpoint_loses_it() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    with pytest.raises(NotGoneYet):
+        world.call(succeeded=False)
+    assert "receipt" not in world.row, "the janitor finds it, should nobody come back"
+    assert actions(world.finish(succeeded=False))["endpoint"] == "deleted"
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+
+
+def test_a_kept_endpoint_that_its_owner_deleted_takes_configuration_and_model_along() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    del world.sagemaker.things["endpoint"]
+    world.finish(succeeded=None)
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+
+
+# --- runs that are not there --------------------------------------------------------------------------------------
+
+
+def test_an_execution_that_never_planned_has_nothing_to_clean_up_and_gets_a_tombstone() -> None:
+    world = EndingWorld()
+    del world.items.stored[RUN, RUN_ID]
+    receipt = world.call()
+    assert receipt["complete"] is True
+    assert set(actions(receipt).values()) == {"absent"}
+    assert world.sagemaker.changes == world.kfp.changes == []
+    assert "ended_at" in world.row
+    assert world.calls == ["GetItem run", "UpdateItem run", "UpdateItem run"]
+
+
+def test_a_run_of_another_execution_is_refused_and_gets_no_tombstone() -> None:
+    world = EndingWorld()
+    world.row["execution_arn"] = "arn:aws:states:us-east-1:123456789012:execution:other:other"
+    with pytest.raises(InvalidInput):
+        world.call()
+    assert "ended_at" not in world.row
+
+
+# --- the request --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [START * 1000 + 999, "2027-01-15T08:00:00.999Z", "2027-01-15T08:00:00+00:00"])
+def test_the_run_id_is_derived_from_the_execution_and_its_start(start: str | int) -> None:
+    request = Request.parse({"execution_arn": EXECUTION, "start_time": start}, "bt-")
+    assert request == Request(EXECUTION, run_id_for(EXECUTION, START), None)
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        ({"succeeded": True}, True),
+        ({"succeeded": False}, False),
+        ({}, None),
+        ({"failure": None}, True),
+        ({"failure": {"Error": "JobFailed", "Cause": "x"}}, False),
+    ],
+)
+def test_how_the_run_ended_is_told_or_unknown(said: dict[str, Any], understood: bool | None) -> None:
+    event = {"execution_arn": EXECUTION, "run_id": "bt-0000000000001", **said}
+    assert Request.parse(event, "bt-") == Request(EXECUTION, "bt-0000000000001", understood)
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"execution_arn": EXECUTION}, {"run_id": RUN_ID}, {"execution_arn": EXECUTION, "start_time": "soon"}]
+)
+def test_a_request_that_tells_no_run_is_refused(event: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        Request.parse(event, "bt-")

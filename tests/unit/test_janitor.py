@@ -1,0 +1,171 @@
+"""The janitor: which runs it hands over, with what, and that it stops in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from baton.errors import TransientAwsError
+from baton.janitor import LATE_SECONDS, Janitor, Round, message_of
+from baton.runs import RUN, Runs
+from tests.support.memory import MemoryItems
+
+NOW = 1_800_003_000
+MACHINE = "arn:aws-cn:states:cn-northwest-1:123456789012:stateMachine:baton-clean-up-run"
+EXPIRES_LATER = "2027-01-17T00:00:00Z"
+EXPIRED = "2027-01-15T08:30:00+00:00"
+
+
+class FakeStepFunctions:
+    """Knows executions by ARN, and refuses a second start of a name as the service does."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, str] = {}
+        self.started: dict[str, dict[str, Any]] = {}
+        self.throttles = False
+
+    def describe_execution(self, executionArn: str) -> dict[str, str]:
+        if self.throttles:
+            raise ClientError({"Error": {"Code": "ThrottlingException"}}, "DescribeExecution")
+        if executionArn not in self.statuses:
+            raise ClientError({"Error": {"Code": "ExecutionDoesNotExist"}}, "DescribeExecution")
+        return {"status": self.statuses[executionArn]}
+
+    def start_execution(self, stateMachineArn: str, name: str, input: str) -> dict[str, str]:
+        assert stateMachineArn == MACHINE
+        assert len(name) <= 80
+        if name in self.started:
+            raise ClientError({"Error": {"Code": "ExecutionAlreadyExists"}}, "StartExecution")
+        self.started[name] = json.loads(input)
+        return {"executionArn": f"arn:{name}"}
+
+
+class Hour:
+    """An hour in which the janitor may come, with the rows and executions there are."""
+
+    def __init__(self) -> None:
+        self.now = float(NOW)
+        self.items = MemoryItems(lambda: self.now)
+        self.stepfunctions = FakeStepFunctions()
+
+    def run(self, number: int, status: str | None, **attributes: Any) -> str:
+        """Add a run; a status of None means that Step Functions has forgotten its execution."""
+        run_id, arn = f"bt-{number:013}", f"arn:execution:{number}"
+        row = {"execution_arn": arn, "created_at": NOW - 3000, "expires_tag": EXPIRES_LATER, **attributes}
+        self.items.stored[RUN, run_id] = {"kind": RUN, "name": run_id, **row}
+        if status:
+            self.stepfunctions.statuses[arn] = status
+        return run_id
+
+    def round(self, remaining_ms: Callable[[], int] = lambda: 300_000) -> Round:
+        janitor = Janitor(Runs(self.items), self.stepfunctions, MACHINE, lambda: self.now)
+        return janitor.make_round(remaining_ms)
+
+    def reasons(self) -> dict[str, str]:
+        return {handed.run_id: handed.reason for handed in self.round().handed_over}
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
+def test_a_run_whose_end_nobody_heard_of_is_handed_over_as_failed(status: str) -> None:
+    hour = Hour()
+    run_id = hour.run(1, status)
+    done = hour.round()
+    assert [handed.reason for handed in done.handed_over] == ["unfinished"]
+    (request,) = hour.stepfunctions.started.values()
+    assert request == {"execution_arn": "arn:execution:1", "run_id": run_id, "succeeded": False}
+
+
+def test_a_run_whose_execution_is_forgotten_is_over() -> None:
+    hour = Hour()
+    run_id = hour.run(1, None)
+    assert hour.reasons() == {run_id: "unfinished"}
+    (request,) = hour.stepfunctions.started.values()
+    assert "succeeded" not in request
+
+
+def test_a_clean_up_that_died_after_its_tombstone_is_finished() -> None:
+    hour = Hour()
+    run_id = hour.run(1, "ABORTED", ended_at=NOW - 60)
+    assert hour.reasons() == {run_id: "unfinished"}
+
+
+def test_a_running_run_is_left_alone_until_its_resources_expire() -> None:
+    hour = Hour()
+    hour.run(1, "RUNNING")
+    expired = hour.run(2, "RUNNING", expires_tag=EXPIRED)
+    assert hour.reasons() == {expired: "expired"}
+    (request,) = hour.stepfunctions.started.values()
+    assert request["succeeded"] is False
+
+
+def test_a_run_with_a_receipt_is_left_alone_without_a_call() -> None:
+    hour = Hour()
+    hour.run(1, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 90_000 + LATE_SECONDS, expires_tag=EXPIRED)
+    hour.run(2, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 90_000, ended_well=True)
+    done = hour.round()
+    assert (done.looked_at, done.handed_over) == (0, [])
+
+
+def test_a_receipt_that_a_late_write_may_have_overtaken_is_looked_at_once_more() -> None:
+    hour = Hour()
+    run_id = hour.run(1, "ABORTED", ended_at=NOW, receipt="{}", receipt_at=NOW + 2)
+    assert hour.reasons() == {}
+    hour.now += LATE_SECONDS
+    assert hour.reasons() == {run_id: "late"}
+    Runs(hour.items).keep_receipt(run_id, {})
+    hour.now += 3600
+    assert hour.reasons() == {}
+
+
+def test_the_tombstone_of_an_execution_that_never_planned_is_left_alone() -> None:
+    hour = Hour()
+    hour.items.stored[RUN, "bt-x"] = {"kind": RUN, "name": "bt-x", "ended_at": NOW - 9999}
+    assert hour.round().looked_at == 0
+
+
+def test_two_rounds_in_one_hour_start_one_clean_up_and_the_next_hour_another() -> None:
+    hour = Hour()
+    run_id = hour.run(1, "ABORTED")
+    assert hour.reasons() == {run_id: "unfinished"}
+    hour.now += 60
+    assert hour.reasons() == {}
+    hour.now += 3600
+    assert hour.reasons() == {run_id: "unfinished"}
+
+
+def test_it_stops_in_time_and_every_row_has_its_turn() -> None:
+    hour = Hour()
+    runs = {hour.run(number, "ABORTED") for number in range(7)}
+    reached: set[str] = set()
+    for _ in range(24):
+        clock = iter([300_000, 150_000, 9_000])
+        done = hour.round(lambda clock=clock: next(clock))
+        assert (done.looked_at, done.not_reached) == (2, 5)
+        reached |= {handed.run_id for handed in done.handed_over}
+        hour.now += 3600
+    assert reached == runs
+
+
+def test_it_counts_by_reason_and_tells_of_each_run() -> None:
+    hour = Hour()
+    run_id = hour.run(1, "ABORTED")
+    hour.run(2, "RUNNING", expires_tag=EXPIRED)
+    done = hour.round()
+    assert done.counts() == {"unfinished": 1, "expired": 1, "late": 0}
+    subject, text = message_of(done)
+    assert subject == "Baton: the janitor cleaned up after 2 run(s)"
+    assert len(subject) <= 100
+    assert f"- {run_id} (unfinished): arn:janitor-{run_id}-" in text
+    assert json.loads(json.dumps(done.as_dict()))["looked_at"] == 2
+
+
+def test_throttling_is_retryable() -> None:
+    hour = Hour()
+    hour.run(1, "ABORTED")
+    hour.stepfunctions.throttles = True
+    with pytest.raises(TransientAwsError):
+        hour.round()
