@@ -28,7 +28,6 @@ MAX_RUN_FILE_BYTES = 64 * 1024
 
 SUBJECT = "Baton refused an upload"
 _NO_VERSION = "null"
-_KEY_MAX = 1024
 
 
 class NotAnUpload(Exception):
@@ -166,7 +165,7 @@ class Uploads:
 
     def _read(self, upload: Upload) -> bytes:
         # Without versions, IfMatch keeps a late event from starting what a newer upload's own event starts.
-        which = {"VersionId": upload.version_id} if upload.version_id else {"IfMatch": upload.etag}
+        which = {"VersionId": upload.version_id} if upload.version_id else {"IfMatch": f'"{upload.etag}"'}
         try:
             answer = self._s3.get_object(Bucket=upload.bucket, Key=upload.key, **which)
         except ClientError as error:

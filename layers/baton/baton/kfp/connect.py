@@ -1,0 +1,80 @@
+"""Makes the client that a deployment's settings ask for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ssl
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from baton.clients import client
+from baton.errors import KfpMisconfigured
+from baton.kfp.access import Access, EksAccess, NoAccess, SecretAccess
+from baton.kfp.client import API, KfpClient
+from baton.kfp.transport import Transport
+from baton.settings import Settings
+
+
+@cache
+def kfp_client(config: Settings) -> KfpClient:
+    """Return the sandbox's client of the Kubeflow Pipelines API that the settings name."""
+    return connect(config, client)
+
+
+def connect(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
+    """Return a client for the settings' mode, ``direct`` or ``eks-proxy``; ``clients`` gives boto3 clients by name."""
+    if config.kfp_mode == "eks-proxy":
+        return _through_eks(config, clients)
+    if config.kfp_mode == "direct":
+        return _direct(config, clients)
+    raise KfpMisconfigured(f"The mode must be direct or eks-proxy, not {config.kfp_mode!r}.")
+
+
+def _direct(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
+    url = config.kfp_url.rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise KfpMisconfigured(f"The URL must begin with http:// or https://, not be {config.kfp_url!r}.")
+    access: Access = NoAccess()
+    if config.kfp_secret_arn:
+        access = SecretAccess(clients("secretsmanager"), config.kfp_secret_arn)
+    return KfpClient(
+        Transport(url),
+        access,
+        namespace=config.kfp_namespace,
+        user=config.kfp_user,
+        run_page=lambda run_id: f"{url}/#/runs/details/{run_id}",
+    )
+
+
+def _through_eks(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
+    cluster = clients("eks").describe_cluster(name=config.kfp_cluster)["cluster"]
+    base = cluster["endpoint"].rstrip("/") + service_proxy_path(config.kfp_namespace)
+    pool = urllib3.PoolManager(ssl_context=_context(config.kfp_cluster, cluster["certificateAuthority"]["data"]))
+    return KfpClient(
+        Transport(base, pool),
+        EksAccess(clients("sts"), config.kfp_cluster),
+        namespace=config.kfp_namespace,
+        user=config.kfp_user,
+        # No browser gets through the proxy; with a URL of the user interface there is a page all the same.
+        run_page=lambda run_id: (
+            f"{config.kfp_url.rstrip('/')}/#/runs/details/{run_id}" if config.kfp_url else f"{base}{API}/runs/{run_id}"
+        ),
+    )
+
+
+def service_proxy_path(namespace: str) -> str:
+    """Return the path under which the Kubernetes API server forwards to the KFP API's service."""
+    return f"/api/v1/namespaces/{namespace}/services/ml-pipeline:http/proxy"
+
+
+def _context(cluster: str, authority: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=base64.b64decode(authority, validate=True).decode())
+    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
+        raise KfpMisconfigured(f"The certificate authority of the cluster {cluster} cannot be read.") from error

@@ -1,0 +1,138 @@
+"""One HTTP exchange with the Kubeflow Pipelines API: bounded in time and size, never redirected, never repeated.
+
+What can go wrong on the way is told apart by the one question that matters to a caller: may the request have arrived?
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
+
+from baton.errors import KfpMisconfigured
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""The largest answer that is read: a page of runs carries their pipelines' whole definitions."""
+
+_CONNECT_SECONDS = 5.0
+_CHUNK_BYTES = 64 * 1024
+_NEVER_ARRIVED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
+
+
+class Unreached(Exception):
+    """No connection came about, so the request certainly did not arrive."""
+
+
+class Unanswered(Exception):
+    """The request went out and no whole answer came back, so it may or may not have been carried out."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent: ``path`` (with its query) stands behind the base URL; ``seconds`` bounds the exchange."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    seconds: float = 15.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, read as a whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The media type, without its parameters, in lower case."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Sends(Protocol):
+    """Whoever carries out one exchange."""
+
+    def send(self, request: Request) -> Answer:
+        """Return the server's answer; raise Unreached, Unanswered or KfpMisconfigured."""
+
+    def forget_connections(self) -> None:
+        """Close idle connections, so that the next request travels on a fresh one."""
+
+
+class Transport:
+    """Sends requests to one server with urllib3."""
+
+    def __init__(
+        self, base_url: str, pool: urllib3.PoolManager | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._pool = pool or urllib3.PoolManager()
+        self._clock = clock
+
+    def forget_connections(self) -> None:
+        """Close idle connections: one that went stale while the sandbox slept would make an answer uncertain."""
+        self._pool.clear()
+
+    def send(self, request: Request) -> Answer:
+        """Return the server's answer; raise Unreached, Unanswered or KfpMisconfigured."""
+        deadline = self._clock() + request.seconds
+        try:
+            response = self._open(request)
+            try:
+                return Answer(
+                    response.status, {k.lower(): v for k, v in response.headers.items()}, self._read(response, deadline)
+                )
+            finally:
+                response.close()
+        except HTTPError as error:
+            raise self._meaning(error) from error
+
+    def _open(self, request: Request) -> urllib3.BaseHTTPResponse:
+        return self._pool.request(
+            request.method,
+            self._base_url + request.path,
+            body=request.body,
+            headers=dict(request.headers),
+            timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, request.seconds), read=request.seconds),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+
+    def _read(self, response: Any, deadline: float) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := response.read1(_CHUNK_BYTES):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise Unanswered(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+            # A server that sends a byte now and then never runs into the read time-out.
+            if self._clock() > deadline:
+                raise Unanswered("the answer took too long")
+        return b"".join(chunks)
+
+    def _meaning(self, error: HTTPError) -> Exception:
+        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        if isinstance(cause, SSLError):
+            return KfpMisconfigured(f"The TLS connection to {self._base_url} failed: {cause}.")
+        if isinstance(cause, LocationValueError):
+            return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
+        if isinstance(cause, _NEVER_ARRIVED):
+            return Unreached(str(cause))
+        return Unanswered(f"{type(cause).__name__}: {cause}")
