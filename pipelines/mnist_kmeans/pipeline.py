@@ -9,7 +9,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler, dsl
+from kfp import compiler, dsl  # type: ignore[import-untyped]
 
 COMPILED = Path(__file__).with_name("pipeline.yaml")
 
@@ -189,7 +189,7 @@ def _in_pod(task: dsl.PipelineTask, image: Any, retries: int = 0) -> dsl.Pipelin
     return task
 
 
-@dsl.pipeline(
+@dsl.pipeline(  # type: ignore[untyped-decorator]
     name="mnist-kmeans",
     description="Groups handwritten digits into k clusters with SageMaker's built-in k-means, and serves the clusters.",
 )
@@ -200,7 +200,7 @@ def mnist_kmeans(
     expires_at: str,
     region: str,
     table: str,
-    bucket: str,
+    bucket: str,  # noqa: ARG001 (every pipeline is given it)
     role_arn: str,
     training_image: str,
     container_image: str,

@@ -36,7 +36,8 @@ def claim(run: Run, pipeline_run_id: str) -> dict[str, Any]:
     except ClientError as error:
         if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
             raise
-        raise _refusal(run, error.response.get("Item") or {}) from None
+        row: Any = error.response.get("Item") or {}
+        raise _refusal(run, row) from None
     print(f"Pipeline run {pipeline_run_id} does the work of run {run.run_id} ({run.execution_arn}).")
     return run.as_dict()
 

@@ -67,7 +67,8 @@ class Run:
 
     def client(self, service: str) -> Any:
         """Return a client of an AWS service in the run's region."""
-        return boto3.client(service, region_name=self.region, config=_CONFIG)
+        client: Any = boto3.client(service, region_name=self.region, config=_CONFIG)  # type: ignore[call-overload]
+        return client
 
     def key(self) -> dict[str, Any]:
         """Return the key of the run's row, in DynamoDB's form."""
