@@ -22,6 +22,7 @@ expires_at             epoch seconds; long after the 14 days in which an executi
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
@@ -95,6 +96,11 @@ class Runs:
             if "ended_at" in failed.item or "execution_arn" not in failed.item:
                 raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
             raise LaunchInProgress(f"Another attempt is launching run {run_id}.") from None
+
+    def release_launch(self, run_id: str, attempt: str) -> None:
+        """Free the lease of an attempt that certainly launched nothing; one that others have taken is left alone."""
+        with suppress(ConditionFailed):
+            self._items.update(RUN, run_id, {"launch_lease_until": None}, only_if=Attr("launch_attempt").eq(attempt))
 
     def record_launch(self, run_id: str, pipeline_run_id: str) -> Item:
         """Record the KFP run of a run, tombstone or not, and free the lease; return the row as it is now.

@@ -229,7 +229,9 @@ class KfpClient:
         try:
             return self._transport.send(request)
         except (Unreached, Unanswered) as error:
-            raise KfpUnavailable(f"Kubeflow Pipelines did not answer {request.path}: {error}.") from error
+            raise KfpUnavailable(
+                f"Kubeflow Pipelines did not answer {request.path.partition('?')[0]}: {error}."
+            ) from error
 
     def _headers(self, renewed: bool = False) -> dict[str, str]:
         user = {"kubeflow-userid": self._user} if self._user else {}
