@@ -67,7 +67,7 @@ def _collect(app: WsgiApplication, environ: dict[str, Any]) -> tuple[str, list[t
     started: list[Any] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
-        started[:] = [status, headers]
+        started[:] = [status, _one_request_id(headers)]
 
     answer = app(environ, start_response)
     try:
@@ -77,6 +77,12 @@ def _collect(app: WsgiApplication, environ: dict[str, Any]) -> tuple[str, list[t
         if close:
             close()
     return started[0], started[1], body
+
+
+def _one_request_id(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the headers with the first request id: moto adds a random one to that of a service which knows its own."""
+    ids = [header for header in headers if header[0].lower() == "x-amzn-requestid"]
+    return [header for header in headers if header not in ids[1:]]
 
 
 def moto_application() -> WsgiApplication:

@@ -156,8 +156,8 @@ def _discard_all(sandboxes: list[Sandbox], by_key: dict[str, Sandbox]) -> None:
 class CrashDial:
     """Draws which invocations die, and after which of their AWS calls.
 
-    How many calls an invocation will make is not known before, so the call is drawn among as many as the function
-    has made at most so far; one that makes fewer dies after its last.
+    How many calls an invocation will make is not known before, so the call is drawn among one more than the function
+    has made at most so far; an invocation that makes fewer dies after its last.
     """
 
     def __init__(self, dials: Dials) -> None:
@@ -172,9 +172,9 @@ class CrashDial:
             chance = self._randomness.setdefault(function_name, self._dials.randomness(f"crash:{function_name}"))
             if chance.random() >= self._dials.crash:
                 return None
-            return chance.randint(1, self._most_calls.get(function_name, 1))
+            return chance.randint(1, self._most_calls.get(function_name, 0) + 1)
 
     def learn(self, function_name: str, calls: int) -> None:
         """Remember how many calls an invocation made."""
         with self._lock:
-            self._most_calls[function_name] = max(calls, self._most_calls.get(function_name, 1))
+            self._most_calls[function_name] = max(calls, self._most_calls.get(function_name, 0))

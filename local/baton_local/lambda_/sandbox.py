@@ -54,7 +54,7 @@ class Launcher:
 
     def command(self, function: Function) -> list[str]:
         """Return the command that runs the function's runtime, with nothing of this environment's site-packages."""
-        python = [sys.executable, "-S", "-P"]
+        python = [sys.executable, "-S", "-P", "-u"]
         if self.client == "awslambdaric":
             return [*python, "-m", "awslambdaric", function.handler]
         return [*python, str(Path(runtime_client.__file__).resolve()), function.handler]
