@@ -25,7 +25,10 @@ def launcher() -> Launcher:
 
 @lambda_entry
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Return the KFP run of ``{"plan", "attempt"}``: ``{"id", "url", "pipeline_id", "version_id", "experiment_id"}``."""
+    """Return the KFP run of a run, ``{"id", "url", "pipeline_id", "version_id", "experiment_id"}``.
+
+    The payload is ``{"plan", "attempt"}``.
+    """
     # An invocation of its own, also where an attempt of the state machine should be invoked twice.
     pipeline_run = launcher().launch(event["plan"], f"{event['attempt']}/{context.aws_request_id}")
     logger.info("The pipeline run is launched.", extra={"pipeline_run": pipeline_run["id"]})
