@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from baton.clients import client
 from baton.ending import Receipt, Request, Tools, clean_up
 from baton.items import DynamoItems
-from baton.kfp import kfp
+from baton.kfp import kfp_client
 from baton.observability import correlate, lambda_entry, logger
 from baton.settings import settings
 
@@ -25,5 +25,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> Receipt:
 
 
 def _tools() -> Tools:
-    items = DynamoItems.named(settings().table)
-    return Tools(items, client("sagemaker"), client("s3"), settings().bucket, kfp, settings().kfp_experiment)
+    config = settings()
+    items = DynamoItems.named(config.table)
+    return Tools(
+        items, client("sagemaker"), client("s3"), config.bucket, lambda: kfp_client(config), config.kfp_experiment
+    )
