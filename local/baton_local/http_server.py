@@ -37,6 +37,12 @@ class _Handler(register("moto.moto_server.werkzeug_app", "MotoRequestHandler")):
         except ConnectionError:
             self.close_connection = True
 
+    def handle_expect_100(self) -> bool:
+        """Tell the client at once to send the body: it would wait a second for this."""
+        answer: bool = super().handle_expect_100()
+        self.wfile.flush()
+        return answer
+
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Keep the log for what went wrong."""
 
