@@ -99,7 +99,7 @@ class Rendezvous:
             return Answer.IGNORED
         observation = self._things.observe(signal.kind, row)
         if "ended_at" in row:
-            return Answer.AFTER_THE_END if observation.phase is Phase.ACTIVE or observation.ended else Answer.IGNORED
+            return Answer.AFTER_THE_END if _still_costs(signal.kind, observation) else Answer.IGNORED
         outcome = _outcome_of(signal.kind, row["name"], observation)
         if outcome is None and observation.phase is Phase.ABSENT and signal.says_deleted:
             outcome = _failure(signal.kind, row["name"], "Deleted", "was deleted while the run waited for it")
@@ -190,6 +190,13 @@ class Rendezvous:
 
     def _forget_at(self) -> int:
         return int(self._items.now()) + REMEMBER_SECONDS
+
+
+def _still_costs(kind: str, observation: Observation) -> bool:
+    """Whether a thing of an ended run goes on, and nobody has asked it to go yet."""
+    if observation.status in ("Stopping", "Deleting", "CANCELING"):
+        return False
+    return observation.phase is Phase.ACTIVE or (kind == "endpoint" and observation.ended)
 
 
 def _order(entered: str, retry_count: int) -> str:

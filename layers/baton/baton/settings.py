@@ -29,6 +29,8 @@ class Settings:
     state_machine_arn: str = ""
     clean_up_machine_arn: str = ""
     topic_arn: str = ""
+    outcome_queue_url: str = ""
+    dead_letter_queue_url: str = ""
     pipeline_image: str = ""
     pipeline_poll_seconds: str = "20"
     kfp_mode: str = "direct"

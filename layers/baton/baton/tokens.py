@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from baton.errors import TransientAwsError
+from baton.transient import is_transient
 
-_TRANSIENT = ("ThrottlingException", "Throttling", "TooManyRequestsException", "ServiceUnavailable", "InternalFailure")
 _CAUSE_LIMIT = 32_000
 _ERROR_LIMIT = 256
 
@@ -57,6 +57,6 @@ def _meaning(error: ClientError) -> Exception:
         return TokenOver(code)
     if code == "InvalidToken":
         return TokenInvalid(str(error))
-    if code in _TRANSIENT or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+    if is_transient(error):
         return TransientAwsError(str(error))
     return error

@@ -1,0 +1,140 @@
+"""``baton local``: the embedded cloud, with no account, no Docker and no cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from baton_cli.show import Screen
+from baton_local import datasets
+from baton_local.cloud import CloudError, EmbeddedCloud
+from baton_local.deployment import Deployment, repository
+from baton_local.dials import Dials
+from baton_local.run import NotStarted, Result, Run
+
+DEFAULT_REGION = "eu-west-1"
+SPEED = 200.0
+"""Seconds of a simulated service in one real second, so that a run takes less than a minute."""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``baton local`` and its sub-commands."""
+    local = commands.add_parser("local", help="run Baton on an embedded cloud on this machine")
+    verbs = local.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="one run, from an upload to nothing left")
+    run.add_argument("--dataset", type=Path, metavar="FILE", help="the data set to upload (default: the real MNIST)")
+    run.add_argument("--pipeline", default="mnist_kmeans", metavar="NAME", help="the pipeline (default: %(default)s)")
+    run.add_argument("--input", metavar="JSON", help="an execution input, uploaded as run.json with the data set")
+    run.add_argument("--json", type=Path, metavar="FILE", help="write what became of the run to this file")
+    _add_cloud_options(run)
+    _add_dials(run)
+    run.set_defaults(run=_run)
+    up = verbs.add_parser("up", help="keep an embedded cloud running until interrupted")
+    up.add_argument("--port", type=int, help="the port of its endpoint (default: a free one)")
+    up.add_argument("--deploy", action="store_true", help="deploy Baton's own stack onto it, too")
+    _add_cloud_options(up)
+    _add_dials(up)
+    up.set_defaults(run=_up)
+
+
+def _add_cloud_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--region", default=DEFAULT_REGION, help="the region (default: %(default)s)")
+    verb.add_argument("--log", type=Path, metavar="FILE", help="keep what the embedded cloud prints in this file")
+
+
+def _add_dials(verb: argparse.ArgumentParser) -> None:
+    faults = verb.add_argument_group("faults", "how often the embedded cloud misbehaves")
+    for name, what in (
+        ("loss", "an event is lost"),
+        ("duplicate", "an event comes twice"),
+        ("reorder", "an event is overtaken"),
+        ("crash", "a function's process dies right after one of its AWS calls"),
+    ):
+        faults.add_argument(f"--{name}", type=float, default=0.0, metavar="P", help=f"probability that {what}")
+    faults.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="longest extra delay of an event")
+    faults.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same faults")
+
+
+def dials_of(chosen: argparse.Namespace) -> Dials:
+    """Return the dials that the options name; raises ValueError for one out of range."""
+    return Dials(
+        loss=chosen.loss,
+        duplicate=chosen.duplicate,
+        reorder=chosen.reorder,
+        delay_seconds=chosen.delay,
+        crash=chosen.crash,
+        seed=chosen.seed,
+    )
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    screen = Screen()
+    try:
+        given = _given(chosen.input)
+        dials = dials_of(chosen)
+        dataset = chosen.dataset or datasets.mnist(repository() / ".cache")
+        if not dataset.is_file():
+            return screen.refuse(f"There is no file {dataset}: --dataset takes a .pkl or .pkl.gz file.")
+        with EmbeddedCloud(dials=dials, speed=SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud:
+            result = _one_run(cloud, chosen, dataset, given, screen)
+    except (ValueError, CloudError) as error:
+        return screen.refuse(str(error))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(result.as_dict(), indent=2, default=str) + "\n")
+    screen.result(result)
+    return 0 if result.good else 1
+
+
+def _one_run(
+    cloud: EmbeddedCloud, chosen: argparse.Namespace, dataset: Path, given: dict[str, Any] | None, screen: Screen
+) -> Result:
+    deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
+    run = Run(deployment, chosen.pipeline)
+    screen.step(f"Uploading {dataset.name} ({dataset.stat().st_size:,} bytes) to s3://{deployment.bucket}/uploads/")
+    try:
+        execution = run.start(dataset, given)
+    except NotStarted as refusal:
+        return Result("REFUSED", "UploadRefused", str(refusal), None, None, chosen.region, 0.0,
+                      leftovers=deployment.leftovers())  # fmt: skip
+    screen.step("The S3 event started the execution:")
+    return run.follow(execution, screen.visit)
+
+
+def _given(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--input is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError('--input must be a JSON object, such as \'{"parameters": {"k": 10}}\'.')
+    return given
+
+
+def _up(chosen: argparse.Namespace) -> int:
+    screen = Screen()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        cloud = EmbeddedCloud(dials=dials_of(chosen), speed=SPEED, log=chosen.log, port=chosen.port,
+                              cache_dir=repository() / ".cache")  # fmt: skip
+        with cloud:
+            if chosen.deploy:
+                deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
+                screen.outputs(deployment.outputs)
+            screen.exports(cloud.environment(chosen.region), cloud.kfp_url)
+            while cloud.is_alive() and not stop.wait(0.5):
+                pass
+            if not stop.is_set():
+                return screen.refuse("The embedded cloud ended by itself. Its log ends:\n" + cloud.log_tail())
+    except (ValueError, CloudError) as error:
+        return screen.refuse(str(error))
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    return 0

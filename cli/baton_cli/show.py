@@ -1,0 +1,93 @@
+"""What the ``baton`` command prints, at 80 columns."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+
+from baton_local.history import Visit
+from baton_local.run import Result
+
+_WIDTH = 79
+
+
+class Screen:
+    """Writes to standard output; refusals go to standard error."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def step(self, line: str) -> None:
+        """Say what happens now, with the seconds since the command began."""
+        first, *rest = textwrap.wrap(line, _WIDTH - 8)
+        print(f"{time.monotonic() - self._began:6.1f}  {first}", flush=True)
+        for more in rest:
+            print(f"        {more}", flush=True)
+
+    def visit(self, visit: Visit) -> None:
+        """Say that a state was entered or left."""
+        if visit.left is None:
+            self.step(f"> {visit.name}")
+        elif visit.seconds >= 0.01 or visit.outcome != "succeeded":
+            mark = "." if visit.outcome == "succeeded" else "!"
+            self.step(f"{mark} {visit.name:<40} {visit.outcome} in {visit.seconds:.1f} s")
+
+    def result(self, result: Result) -> None:
+        """Say how the run ended."""
+        print()
+        self._predictions(result)
+        self._line("Status", result.status)
+        self._line("Run", result.run_id or "none")
+        if result.error:
+            self._line("Error", result.error)
+            self._line("Cause", result.cause or "")
+        self._line("Took", f"{result.seconds:.1f} s, {result.transitions} state transitions")
+        if result.report_file:
+            self._line("Report", result.report_file)
+        self._line("Left over", "nothing" if not result.leftovers else f"{len(result.leftovers)} things:")
+        for line in result.leftovers:
+            print(f"             {line}")
+
+    def _predictions(self, result: Result) -> None:
+        test = result.smoke_test
+        if not test:
+            return
+        print("Ten predictions of the endpoint:\n")
+        print("  digit     " + "".join(f"{p['label']:>6}" for p in test["predictions"]))
+        print("  cluster   " + "".join(f"{p['cluster']:>6}" for p in test["predictions"]))
+        print("  read as   " + "".join(f"{p['digit']!s:>6}" for p in test["predictions"]))
+        print("  distance  " + "".join(f"{p['distance']:>6.2f}" for p in test["predictions"]))
+        latency = test["latency_ms"]
+        print(
+            f"\n  accuracy {test['accuracy']:.3f}, purity {test['purity']:.3f} on {test['rows']:,} rows; "
+            f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms\n"
+        )
+
+    def _line(self, label: str, text: str) -> None:
+        wrapped = textwrap.wrap(text, _WIDTH - 13, break_long_words=False) or [""]
+        print(f"  {label:<10} {wrapped[0]}")
+        for more in wrapped[1:]:
+            print(f"  {'':<10} {more}")
+
+    def outputs(self, outputs: Mapping[str, str]) -> None:
+        """Show a stack's outputs."""
+        print()
+        for name, value in sorted(outputs.items()):
+            print(f"  {name}: {value}")
+
+    def exports(self, environment: Mapping[str, str], kfp_url: str) -> None:
+        """Print the two lines that point the ``aws`` command at the embedded cloud."""
+        endpoint = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
+        identity = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        print(f"\nThe embedded cloud is up; Kubeflow Pipelines answers at {kfp_url}.")
+        print("Point aws, sam and boto3 at it with these two lines:\n")
+        print("export " + " ".join(f"{name}={environment[name]}" for name in endpoint))
+        print("export " + " ".join(f"{name}={environment[name]}" for name in identity))
+        print("\nCtrl-C ends it.", flush=True)
+
+    def refuse(self, sentence: str) -> int:
+        """Say why nothing is done; return the exit code for that."""
+        print(f"baton: {sentence}", file=sys.stderr)
+        return 2

@@ -1,0 +1,23 @@
+"""Await pipeline run, tuning, training, transform, endpoint: stores the token, looks whether the thing has ended.
+
+Invoked with ``.waitForTaskToken``: what this function returns is ignored, the token carries the outcome.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from baton.observability import count, lambda_entry, logger
+from baton.settling import rendezvous
+
+
+@lambda_entry
+def handler(event: dict[str, Any], _context: LambdaContext) -> None:
+    """Register ``{"kind", "run_id", "token", "entered", "retry_count"}``; see ``baton.rendezvous``."""
+    answer = rendezvous().register(
+        event["kind"], event["run_id"], event["token"], event["entered"], int(event["retry_count"])
+    )
+    count(f"Registration{answer.value}")
+    logger.info("Registered.", extra={"kind": event["kind"], "answer": answer.value})

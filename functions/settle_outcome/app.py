@@ -1,0 +1,16 @@
+"""Reads the outcome queue: each message is an EventBridge event that may end a wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from baton.observability import lambda_entry
+from baton.settling import Settling
+
+
+@lambda_entry
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    """Settle a batch of SQS records; return ``{"batchItemFailures": [...]}``; see ``baton.settling``."""
+    return Settling.here().handle(event["Records"])

@@ -1,0 +1,91 @@
+"""Baton's stack on an embedded cloud: what `baton local run`, the soak test and the e2e tests start from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from baton_local import deploy
+from baton_local.cloud import EmbeddedCloud
+from baton_local.kfp_reader import KfpReader
+from baton_local.leftovers import Leftovers
+
+STACK = "baton"
+CLUSTER = "embedded"
+
+QUICK: Mapping[str, str] = {
+    "HeartbeatSeconds": "60",
+    "PodPollSeconds": "0.25",
+}
+"""Parameters that suit jobs of seconds instead of hours."""
+
+
+def repository() -> Path:
+    """Return the checkout that this package belongs to."""
+    return Path(__file__).resolve().parents[2]
+
+
+class Deployment:
+    """One stack in one region of an embedded cloud, with its outputs and clients of its administrator."""
+
+    def __init__(self, cloud: EmbeddedCloud, region: str, outputs: Mapping[str, str]) -> None:
+        self.cloud = cloud
+        self.region = region
+        self.outputs = outputs
+        self._clients: dict[str, Any] = {}
+
+    @classmethod
+    def make(
+        cls,
+        cloud: EmbeddedCloud,
+        region: str,
+        parameters: Mapping[str, str] | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Deployment:
+        """Build and deploy the checkout's own template."""
+        runtime = f"python3.{sys.version_info.minor}"
+        tell(f"Building the functions and layers for {runtime} (sam build)")
+        built = deploy.build(repository(), repository() / ".aws-sam" / "baton-local", runtime)
+        tell(f"Deploying template.yaml as stack {STACK} in {region}")
+        values = {
+            "KfpUrl": cloud.kfp_url,
+            "EksClusterName": CLUSTER,
+            "PodCredentials": "pod-identity",
+            "Runtime": runtime,
+            **QUICK,
+            **(parameters or {}),
+        }
+        return cls(cloud, region, deploy.deploy(cloud, STACK, region, values, built))
+
+    def client(self, service: str) -> Any:
+        """Return the administrator's client of a service in this region."""
+        if service not in self._clients:
+            self._clients[service] = self.cloud.client(service, self.region)
+        return self._clients[service]
+
+    @property
+    def bucket(self) -> str:
+        """The run bucket's name."""
+        return self.outputs["RunBucketName"]
+
+    @property
+    def state_machine(self) -> str:
+        """The ARN of the state machine training-run."""
+        return self.outputs["StateMachineArn"]
+
+    @property
+    def clean_up_machine(self) -> str:
+        """The ARN of the state machine clean-up-run."""
+        return self.outputs["CleanUpMachineArn"]
+
+    @cached_property
+    def kfp(self) -> KfpReader:
+        """A reader of the Kubeflow Pipelines server."""
+        return KfpReader(self.cloud.kfp_url)
+
+    def leftovers(self, kept: frozenset[str] = frozenset()) -> list[str]:
+        """Name what is left beyond the stack; see ``baton_local.leftovers``."""
+        return Leftovers(self.client, self.bucket, self.kfp).find(kept)

@@ -1,0 +1,85 @@
+"""An in-memory table with DynamoDB's conditional semantics, evaluated from boto3's own condition objects."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from boto3.dynamodb.conditions import AttributeBase, ConditionBase
+
+from baton.items import ConditionFailed, Item
+
+
+def holds(condition: ConditionBase, item: Mapping[str, Any]) -> bool:
+    """Evaluate a condition as DynamoDB does: a comparison with an attribute that is absent is false."""
+    expression = condition.get_expression()
+    operator, values = expression["operator"], expression["values"]
+    if operator == "AND":
+        return holds(values[0], item) and holds(values[1], item)
+    if operator == "OR":
+        return holds(values[0], item) or holds(values[1], item)
+    if operator == "NOT":
+        return not holds(values[0], item)
+    assert isinstance(values[0], AttributeBase)
+    name = values[0].name
+    if operator == "attribute_exists":
+        return name in item
+    if operator == "attribute_not_exists":
+        return name not in item
+    if name not in item:
+        return False
+    compare: dict[str, Callable[[Any, Any], bool]] = {
+        "=": lambda a, b: a == b,
+        "<": lambda a, b: a < b,
+        "<=": lambda a, b: a <= b,
+        ">": lambda a, b: a > b,
+        ">=": lambda a, b: a >= b,
+    }
+    return compare[operator](item[name], values[1])
+
+
+Around = Callable[[str, Callable[[], Any]], Any]
+
+
+class MemoryItems:
+    """Items in memory; ``around`` is handed every call by name, and decides when it has its effect."""
+
+    def __init__(self, clock: Callable[[], float], around: Around = lambda name, effect: effect()) -> None:
+        self.stored: dict[tuple[str, str], Item] = {}
+        self._clock = clock
+        self._around = around
+
+    def now(self) -> float:
+        return self._clock()
+
+    def get(self, kind: str, name: str) -> Item | None:
+        return self._around(f"GetItem {kind}", lambda: self._get(kind, name))
+
+    def _get(self, kind: str, name: str) -> Item | None:
+        item = self.stored.get((kind, name))
+        if item is None or item.get("expires_at", float("inf")) <= self.now():
+            return None
+        return copy.deepcopy(item)
+
+    def update(
+        self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None
+    ) -> Item:
+        return self._around(f"UpdateItem {kind}", lambda: self._update(kind, name, values, only_if))
+
+    def _update(self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None) -> Item:
+        item = self.stored.get((kind, name), {})
+        if only_if is not None and not holds(only_if, item):
+            raise ConditionFailed(copy.deepcopy(item))
+        item = {"kind": kind, "name": name, **item}
+        for attribute, value in values.items():
+            if value is None:
+                item.pop(attribute, None)
+            else:
+                item[attribute] = value
+        self.stored[kind, name] = item
+        return copy.deepcopy(item)
+
+    def of_kind(self, kind: str) -> Iterator[Item]:
+        names = self._around(f"Query {kind}", lambda: sorted(name for (of, name) in self.stored if of == kind))
+        yield from (copy.deepcopy(self.stored[kind, name]) for name in names)
