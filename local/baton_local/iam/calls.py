@@ -191,6 +191,13 @@ def _parse_query(service: str, environ: dict[str, Any]) -> tuple[str, dict[str, 
 
 
 @cache
+def _members(service: str, operation: str) -> dict[str, str]:
+    """Return the names of an operation's members by their names in the request."""
+    shape = _get_service_model(service).operation_model(operation).input_shape
+    return {str(m.serialization.get("name", n)): n for n, m in shape.members.items()} if shape is not None else {}
+
+
+@cache
 def _streams(service: str, operation: str) -> bool:
     shape = _get_service_model(service).operation_model(operation).input_shape
     return bool(shape is not None and shape.serialization.get("payload"))
@@ -201,7 +208,8 @@ def _parse_rest_json(service: str, environ: dict[str, Any]) -> tuple[str, dict[s
     params |= {name: request.args[name] for name in request.args}
     if not _streams(service, str(operation.name)):
         params |= _json(_read_body(environ))
-    return str(operation.name), params, "rest-json"
+    names = _members(service, str(operation.name))
+    return str(operation.name), {names.get(k, k): v for k, v in params.items()}, "rest-json"
 
 
 def _parse_s3(environ: dict[str, Any]) -> tuple[str, dict[str, Any], str]:

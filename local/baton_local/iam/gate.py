@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
+from baton_local.iam import pods_api
 from baton_local.iam.answers import Answer, anonymous, bad_credentials, denied, not_found_or_denied, untrusted
 from baton_local.iam.calls import Call, UnknownCall, parse_call
 from baton_local.iam.directory import ADMIN, BadCredentials, Directory, partition_of
@@ -218,6 +219,7 @@ class Middleware:
             # Not an operation that botocore knows: the service behind says so in its own words.
             return self._application(environ, start_response)
         answer = self._gate.check(call)
+        answer = answer or pods_api.answer(call, self._gate.directory.account_id)
         if answer is not None:
             return answer.send(start_response)
         if call.service == "s3" and call.operation in ("GetObject", "HeadObject"):
