@@ -73,13 +73,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--kfp-port", type=int, default=0, help="where Kubeflow Pipelines answers (default: a free one)"
     )
-    parser.add_argument("--dials", type=Dials.from_json, default=Dials(), help="faults, as a JSON object")
+    parser.add_argument("--dials", type=_dials, default=Dials(), help="faults, as a JSON object")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds in one real second")
     parser.add_argument("--cache-dir", type=Path, default=default_cache_dir())
     parser.add_argument("--services", type=lambda text: text.split(","), default=SERVICES, help=argparse.SUPPRESS)
     parser.add_argument("--no-iam", action="store_true", help="allow everything to everybody")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
     return parser.parse_args(arguments)
+
+
+def _dials(text: str) -> Dials:
+    try:
+        return Dials.from_json(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _context(options: argparse.Namespace) -> CloudContext:

@@ -61,6 +61,7 @@ class Poller:
                 self._workers.submit(self._work, messages)
             else:
                 self._running.release()
+                self._give_back(messages)
 
     def _try_to_receive(self) -> list[Message]:
         try:
@@ -70,6 +71,13 @@ class Poller:
                 self._complain("could not receive from", error)
             self._stopped.wait(_BACK_OFF_SECONDS)
             return []
+
+    def _give_back(self, messages: list[Message]) -> None:
+        """Let others see at once what came in while the mapping was being deleted."""
+        for message in messages:
+            self._sqs().change_message_visibility(
+                QueueUrl=self._queue_url(), ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+            )
 
     def _receive_batch(self) -> list[Message]:
         """Return the next batch: what there is, or what comes within the batching window, up to the batch size."""
