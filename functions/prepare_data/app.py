@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from baton.catalogue import Catalogue
 from baton.clients import client
 from baton.dataset.prepare import prepare
 from baton.dataset.source import Limits
@@ -20,13 +20,9 @@ from baton.settings import settings
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Return the facts of the prepared data for ``{"plan"}``; see ``baton.dataset.prepare``."""
     plan = event["plan"]
-    data = prepare(plan, _limits(plan["pipeline"]), client("s3"), Runs(DynamoItems.named(settings().table)))
+    rules = Catalogue.packaged().get(plan["pipeline"]).dataset_rules
+    limits = Limits(max_bytes=rules.max_bytes, max_unpacked_bytes=rules.max_unpacked_bytes)
+    data = prepare(plan, limits, client("s3"), Runs(DynamoItems.named(settings().table)))
     count("RowsPrepared", sum(data[split]["rows"] for split in ("train", "test", "valid")))
     logger.info("The data is prepared.", extra={"data": data})
     return data
-
-
-def _limits(pipeline: str) -> Limits:
-    definition = tomllib.loads((files("baton_pipelines") / pipeline / "pipeline.toml").read_text("utf-8"))
-    dataset = definition["dataset"]
-    return Limits(max_bytes=dataset["max_bytes"], max_unpacked_bytes=dataset["max_unpacked_bytes"])
