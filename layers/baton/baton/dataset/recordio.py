@@ -156,11 +156,12 @@ def read_dense(content: bytes) -> tuple[Array, Array | None]:
 def _payloads(content: memoryview) -> Iterator[memoryview]:
     at = 0
     while at < len(content):
-        magic, length = struct.unpack_from("<II", content, at)
-        if magic != MAGIC or at + 8 + length > len(content):
+        magic, length = struct.unpack_from("<II", content, at) if len(content) - at >= 8 else (0, 0)
+        end = at + 8 + length + -length % 4
+        if magic != MAGIC or end > len(content):
             raise ValueError(f"there is no whole RecordIO record at byte {at}")
         yield content[at + 8 : at + 8 + length]
-        at += 8 + length + -length % 4
+        at = end
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

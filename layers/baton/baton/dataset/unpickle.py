@@ -191,7 +191,7 @@ class _Machine:
         path = (_text(module), _text(name))
         if path not in _ALLOWED:
             raise InvalidDataset(
-                f"The pickle names {'.'.join(path)[:120]!r}; only plain numpy arrays are allowed, and nothing of it "
+                f"The pickle names {_quoted('.'.join(path))}; only plain numpy arrays are allowed, and nothing of it "
                 "was run." + _advice(path)
             )
         self._push(_Name(_ALLOWED[path]))
@@ -289,6 +289,10 @@ def _text(value: Any) -> str:
     raise InvalidDataset("The pickle is damaged: a name in it is no text.")
 
 
+def _quoted(text: str) -> str:
+    return repr(text[:60])
+
+
 def _is_empty_array(arguments: Any) -> bool:
     """Whether these are the arguments with which numpy begins every array: its own class and no content."""
     return isinstance(arguments, tuple) and arguments[:2] == (_Name(_NDARRAY), (0,))
@@ -297,7 +301,7 @@ def _is_empty_array(arguments: Any) -> bool:
 def _scalar_type(spec: Any) -> str:
     text = _text(spec)
     if text not in SCALAR_TYPES:
-        raise InvalidDataset(f"The pickle holds an array of type {text[:20]!r}; only plain numbers are allowed.")
+        raise InvalidDataset(f"The pickle holds an array of type {_quoted(text)}; only plain numbers are allowed.")
     return text
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from baton.names import split_s3_uri
 from baton.report.links import Console, web_address
 from baton.report.timeline import Timeline
-from baton.verdict import endpoint_kept, outcomes_of
+from baton.verdict import endpoint_kept, outcomes_of, unwrap
 
 FORMAT_VERSION = 1
 
@@ -62,7 +62,7 @@ def document_of(material: Material) -> Json:
         "timeline": _timeline(material),
         "cost_drivers": _cost_drivers(material),
         "receipt": material.state.get("receipt"),
-        "clean_up_failure": material.state.get("clean_up_failure"),
+        "clean_up_failure": _clean_up_failure(material),
         "links": _links(material),
     }
 
@@ -111,8 +111,8 @@ def _timeline(material: Material) -> Json | None:
 
 def _cost_drivers(material: Material) -> list[Json]:
     """Return what the bill depends on: instances and seconds, never prices, which change and differ by account."""
-    drivers = [_job_driver(material, kind) for kind in _JOBS if kind in material.outcomes]
-    if "endpoint" in material.outcomes:
+    drivers = [_job_driver(material, kind) for kind, _ in _jobs_made(material)]
+    if "endpoint" in _made(material):
         drivers.append(_endpoint_driver(material))
     if material.timeline:
         transitions = {"what": "Step Functions", "instances": None, "seconds": None}
@@ -121,8 +121,7 @@ def _cost_drivers(material: Material) -> list[Json]:
 
 
 def _job_driver(material: Material, kind: str) -> Json:
-    result = material.outcomes[kind]["result"]
-    instance = result.get("instance") or {}
+    result = material.outcomes.get(kind, {}).get("result", {})
     seconds, basis = result.get("billable_seconds"), "billable seconds, as SageMaker states them"
     if seconds is None:
         seconds = material.timeline.seconds(f"Await {kind}") if material.timeline else None
@@ -130,27 +129,37 @@ def _job_driver(material: Material, kind: str) -> Json:
     jobs = (result.get("counters") or {}).get("Completed")
     if jobs:
         basis = f"{jobs} training jobs completed; {basis}"
-    return {"what": f"{kind.capitalize()} job", "instances": _instances(instance), "seconds": seconds, "basis": basis}
+    instances = _instances(
+        result.get("instance") or _planned(material, "transform" if kind == "transform" else "training")
+    )
+    return {"what": f"{kind.capitalize()} job", "instances": instances, "seconds": seconds, "basis": basis}
 
 
 def _endpoint_driver(material: Material) -> Json:
-    parameters, timeline = material.plan.get("parameters") or {}, material.timeline
+    timeline = material.timeline
     start = timeline.ended("Await endpoint") if timeline else None
     end = (timeline.ended("Clean up") if timeline else None) or material.now
-    instance = {
-        "type": material.outcomes["endpoint"]["result"].get("instance_type")
-        or parameters.get("endpoint_instance_type"),
-        "count": parameters.get("endpoint_instance_count", 1),
-    }
     basis = "from InService until clean-up had ended"
     if endpoint_kept(material.state):
-        basis = "from InService until this report; the endpoint is kept and goes on costing"
+        end, basis = material.now, "from InService until this report; the endpoint is kept and goes on costing"
     seconds = round((end - start).total_seconds(), 1) if start else None
-    return {"what": "Endpoint", "instances": _instances(instance), "seconds": seconds, "basis": basis}
+    instances = _instances(_planned(material, "endpoint"))
+    return {"what": "Endpoint", "instances": instances, "seconds": seconds, "basis": basis}
+
+
+def _planned(material: Material, what: str) -> Json:
+    """Return the instances that the plan's parameters name for a job or the endpoint."""
+    parameters = material.plan.get("parameters") or {}
+    return {"type": parameters.get(f"{what}_instance_type"), "count": parameters.get(f"{what}_instance_count")}
 
 
 def _instances(instance: Mapping[str, Any]) -> str | None:
     return f"{instance.get('count') or 1} x {instance['type']}" if instance.get("type") else None
+
+
+def _clean_up_failure(material: Material) -> Json | None:
+    failure = material.state.get("clean_up_failure")
+    return dict(zip(("error", "cause"), unwrap(failure), strict=True)) if failure else None
 
 
 def _links(material: Material) -> list[Json]:
@@ -170,10 +179,15 @@ def _links(material: Material) -> list[Json]:
 
 
 def _jobs_made(material: Material) -> list[tuple[str, str]]:
+    made = _made(material)
+    return [(kind, made[kind]) for kind in _JOBS if kind in made]
+
+
+def _made(material: Material) -> dict[str, str]:
+    """Return the names of what the run made, by kind: what it awaited, and what clean-up met."""
     items = (material.state.get("receipt") or {}).get("items", [])
-    listed = {item["kind"]: item["name"] for item in items if item["action"] not in ("absent", "foreign")}
-    awaited = {kind: outcome["name"] for kind, outcome in material.outcomes.items()}
-    return [(kind, name) for kind in _JOBS if (name := {**awaited, **listed}.get(kind))]
+    met = {item["kind"]: item["name"] for item in items if item["action"] not in ("absent", "foreign")}
+    return {**{kind: outcome["name"] for kind, outcome in material.outcomes.items()}, **met}
 
 
 def _time(text: str) -> datetime:

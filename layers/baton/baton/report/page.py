@@ -32,6 +32,7 @@ def render(document: Json) -> str:
         .render(
             document,
             digits=_digits(document["smoke_test"]),
+            single_picture=_single_picture(document["smoke_test"]),
             heat=_heat(document["smoke_test"]),
             bars=_bars(document["timeline"]),
             strip=_strip(document["smoke_test"]),
@@ -101,6 +102,10 @@ def _digits(smoke_test: Json | None) -> list[Json]:
         return []
     pixels = smoke_test["pixels"]["predictions"]
     return [{**told, "picture": digit_png(row)} for told, row in zip(smoke_test["predictions"], pixels, strict=True)]
+
+
+def _single_picture(smoke_test: Json | None) -> str | None:
+    return digit_png(smoke_test["pixels"]["single_row"]) if smoke_test else None
 
 
 def _heat(smoke_test: Json | None) -> Json | None:
