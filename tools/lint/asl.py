@@ -1,0 +1,112 @@
+"""Validate the state machines with two independent validators, as CloudFormation will substitute them.
+
+A state machine's file holds ``${Name}`` where its ``DefinitionSubstitutions`` in template.yaml say what stands there.
+This renders each with plausible ARNs, for the commercial partition and for China, and asks ``statelint`` (PyPI) and,
+where Node.js is at hand, ``asl-validator`` (npm). Exits 1 if either has anything to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]
+from statelint.config import Config  # type: ignore[import-untyped]
+from statelint.linter import Linter  # type: ignore[import-untyped]
+from statelint.problem import ProblemType  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "build" / "asl"
+NODE_VALIDATOR = Path(__file__).parent / "node_modules" / "asl-validator" / "dist" / "bin" / "asl-validator.js"
+PARTITIONS = {"aws": "us-east-1", "aws-cn": "cn-northwest-1"}
+
+# AWS allows up to 99999999; statelint takes that for the first number that is too large:
+# https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+STATELINT_MAX_ATTEMPTS = 99999998
+
+
+def main() -> int:
+    """Render and validate every state machine; return the exit code."""
+    problems = []
+    for path, substitutions in machines():
+        problems += mismatches(path, substitutions)
+        for partition, region in PARTITIONS.items():
+            problems += validate(render(path, substitutions, partition, region))
+    print("\n".join(problems) if problems else "The state machines are valid.")
+    return bool(problems)
+
+
+def machines() -> list[tuple[Path, set[str]]]:
+    """Return the definition file and the names of the substitutions of each state machine of the template."""
+    template = cfn_yaml.load(str(ROOT / "template.yaml"))
+    properties = [
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::StateMachine"
+    ]
+    return [(ROOT / found["DefinitionUri"], set(found["DefinitionSubstitutions"])) for found in properties]
+
+
+def mismatches(path: Path, substitutions: set[str]) -> list[str]:
+    """Return a problem for each name that only the file, or only the template, knows."""
+    used = set(re.findall(r"\$\{(\w+)\}", path.read_text("utf-8")))
+    return [f"{path.name}: ${{{name}}} is not substituted by template.yaml" for name in used - substitutions] + [
+        f"{path.name}: template.yaml substitutes {name}, which is not used" for name in substitutions - used
+    ]
+
+
+def render(path: Path, substitutions: set[str], partition: str, region: str) -> Path:
+    """Write the definition with ARNs in place of its substitutions; return where."""
+    text = path.read_text("utf-8")
+    for name in substitutions:
+        text = text.replace(f"${{{name}}}", _stand_in(name, partition, region))
+    OUT.mkdir(parents=True, exist_ok=True)
+    rendered = OUT / f"{partition}.{path.name}"
+    rendered.write_text(text, "utf-8")
+    return rendered
+
+
+def _stand_in(name: str, partition: str, region: str) -> str:
+    if name == "Partition":
+        return partition
+    if name.endswith("FunctionArn"):
+        return f"arn:{partition}:lambda:{region}:123456789012:function:{name.removesuffix('Arn')}"
+    return f"arn:{partition}:sns:{region}:123456789012:{name.removesuffix('Arn')}"
+
+
+def validate(path: Path) -> list[str]:
+    """Return what the validators have to say about a rendered definition."""
+    return [f"{path.name}: {problem}" for problem in _statelint(path) + _asl_validator(path)]
+
+
+def _statelint(path: Path) -> list[str]:
+    definition = _clamp(json.loads(path.read_text("utf-8")))
+    # JSON does not tell 2 from 2.0, so an integer is as good a BackoffRate as a float.
+    return [str(problem) for problem in Linter.validate(definition, Config({ProblemType.FLOAT}))]
+
+
+def _clamp(value: Any) -> Any:
+    if isinstance(value, dict):
+        clamped = {key: _clamp(found) for key, found in value.items()}
+        if isinstance(clamped.get("MaxAttempts"), int):
+            clamped["MaxAttempts"] = min(clamped["MaxAttempts"], STATELINT_MAX_ATTEMPTS)
+        return clamped
+    return [_clamp(found) for found in value] if isinstance(value, list) else value
+
+
+def _asl_validator(path: Path) -> list[str]:
+    node = shutil.which("node")
+    if not node:
+        print("Node.js is not at hand: asl-validator is left out.")
+        return []
+    done = subprocess.run([node, NODE_VALIDATOR, "--json-path", path], capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).strip().splitlines()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
