@@ -35,6 +35,7 @@ def environment(folder: str) -> None:
 
 @step
 def sleep_until_terminated(folder: str) -> None:
+    import os
     import signal
     import sys
     import time
@@ -45,7 +46,7 @@ def sleep_until_terminated(folder: str) -> None:
         sys.exit(143)
 
     signal.signal(signal.SIGTERM, stop)
-    Path(folder, "waiting").write_text("yes")
+    Path(folder, "waiting").write_text(str(os.getpid()))
     time.sleep(60)
 
 

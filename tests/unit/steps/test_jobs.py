@@ -1,0 +1,198 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from baton.names import Names, tags_of
+from baton_steps import jobs
+from baton_steps.errors import ForeignResource, JobFailed, NotAdoptable, RunEnded
+from baton_steps.jobs import ENDPOINT, MODEL, TRAINING, Jobs
+from tests.unit.steps import world
+
+NAME = f"{world.RUN_ID}-train"
+
+
+def ours():
+    return world.make_run().tags()
+
+
+def foreign():
+    return [{"Key": "baton:run-id", "Value": "bt-another"}]
+
+
+def test_names_and_tags_are_those_of_the_control_plane(run):
+    kinds = ("tuning", "training", "model", "transform", "endpoint", "endpoint_config")
+    assert {kind: run.name(kind) for kind in kinds} == Names.of(world.RUN_ID).as_dict()
+    wanted = tags_of(world.RUN_ID, world.EXECUTION, "mnist_kmeans", run.expires_at)
+    assert {tag["Key"]: tag["Value"] for tag in run.tags()} == wanted
+
+
+def test_a_job_is_created_with_the_tags_and_awaited(run, sagemaker, capsys):
+    sagemaker.states["training_job"] = ["InProgress", "InProgress", "Completed"]
+    description = Jobs(run).finish(TRAINING, NAME, {"RoleArn": "r"})
+    assert description["TrainingJobStatus"] == "Completed"
+    assert sagemaker.things["training_job", NAME]["Tags"] == run.tags()
+    printed = capsys.readouterr().out
+    assert f"https://cn-northwest-1.console.amazonaws.cn/sagemaker/home?region=cn-northwest-1#/jobs/{NAME}" in printed
+    assert "line 2" in printed
+
+
+def test_the_log_that_cannot_be_read_does_not_fail_the_step(run, sagemaker, logs, capsys):
+    logs.lines = []
+    sagemaker.states["training_job"] = ["Completed"]
+    Jobs(run).finish(TRAINING, NAME, {})
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_it_waits_as_long_as_the_run_says(run, sagemaker):
+    slept = []
+    sagemaker.states["training_job"] = ["InProgress", "Stopping", "Completed"]
+    Jobs(run, slept.append).finish(TRAINING, NAME, {})
+    assert slept == [0.01, 0.01]
+
+
+@pytest.mark.parametrize("status", ["Failed", "Stopped", "Deleted", "SomethingNew"])
+def test_every_other_end_fails_with_sagemakers_reason(run, sagemaker, status):
+    sagemaker.states["training_job"] = ["InProgress", status]
+    sagemaker.extra["training_job"] = {"FailureReason": "AlgorithmError: no data"}
+    with pytest.raises(JobFailed, match=f"is {status}: AlgorithmError: no data"):
+        Jobs(run).finish(TRAINING, NAME, {})
+
+
+@pytest.mark.parametrize("status", ["InProgress", "Completed"])
+def test_the_runs_own_job_is_adopted(run, sagemaker, status, capsys):
+    sagemaker.put("training_job", NAME, ours(), TrainingJobStatus=status)
+    sagemaker.states["training_job"] = [status, "Completed"]
+    assert Jobs(run).finish(TRAINING, NAME, {})["TrainingJobStatus"] == "Completed"
+    assert f"Adopted the training job {NAME}, which is {status}." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", ["Failed", "Stopped", "Stopping"])
+def test_the_runs_own_job_is_not_adopted_when_it_ended_badly(run, sagemaker, status):
+    sagemaker.put("training_job", NAME, ours(), TrainingJobStatus=status, FailureReason="it broke")
+    with pytest.raises(NotAdoptable, match=f"is {status}: it broke"):
+        Jobs(run).finish(TRAINING, NAME, {})
+
+
+def test_a_foreign_job_of_the_name_is_not_adopted(run, sagemaker):
+    sagemaker.put("training_job", NAME, foreign(), TrainingJobStatus="Completed")
+    with pytest.raises(ForeignResource):
+        Jobs(run).finish(TRAINING, NAME, {})
+
+
+def test_a_model_is_adopted_by_its_tag_alone(run, sagemaker):
+    sagemaker.put("model", "m", ours())
+    Jobs(run).create_or_adopt(MODEL, "m", {})
+    sagemaker.put("model", "n", foreign())
+    with pytest.raises(ForeignResource):
+        Jobs(run).create_or_adopt(MODEL, "n", {})
+
+
+def test_a_wrong_request_is_not_taken_for_a_taken_name(run, sagemaker, monkeypatch):
+    def refuse(*_):
+        raise world.client_error("ValidationException", "1 validation error detected")
+
+    monkeypatch.setattr(sagemaker, "_create", refuse, raising=False)
+    with pytest.raises(world.ClientError, match="1 validation error"):
+        Jobs(run).create_or_adopt(MODEL, "m", {})
+
+
+def test_nothing_is_created_after_the_tombstone(run, sagemaker):
+    world.put_row(ended_at=5)
+    with pytest.raises(RunEnded):
+        Jobs(run).finish(TRAINING, NAME, {})
+    assert sagemaker.calls == []
+
+
+def test_an_endpoint_that_fails_to_start_fails_the_step(run, sagemaker):
+    sagemaker.states["endpoint"] = ["Creating", "Failed"]
+    sagemaker.extra["endpoint"] = {"FailureReason": "no capacity"}
+    with pytest.raises(JobFailed, match="no capacity"):
+        Jobs(run).finish(ENDPOINT, "e", {})
+
+
+def test_every_state_of_the_api_is_good_going_or_an_end():
+    from botocore.session import Session
+
+    model = Session().get_service_model("sagemaker")
+    shapes = {"TrainingJobStatus": jobs.TRAINING, "EndpointStatus": jobs.ENDPOINT,
+              "HyperParameterTuningJobStatus": jobs.TUNING, "TransformJobStatus": jobs.TRANSFORM}  # fmt: skip
+    ends = {"Failed", "Stopped", "Deleted", "DeleteFailed", "OutOfService", "UpdateRollbackFailed"}
+    for shape, kind in shapes.items():
+        for state in model.shape_for(shape).enum:
+            groups = (kind.good, kind.going, jobs._ENDING, ends)
+            assert sum(state in group for group in groups) == 1, (shape, state)
+
+
+PROGRAM = """
+import sys
+from moto import mock_aws
+from tests.unit.steps import world
+from baton_steps.jobs import Jobs, {kind}
+
+class Reporting(world.FakeSageMaker):
+    def _stop(self, api, parameter, request):
+        print("STOPPED", request[parameter + "Name"], flush=True)
+        return {{}}
+
+sagemaker = Reporting()
+sagemaker.states["{api}"] = ["{state}"]
+with mock_aws():
+    world.make_table()
+    world.put_row()
+    run = world.make_run({{"sagemaker": sagemaker, "logs": world.FakeLogs()}})
+    Jobs(run).finish({kind}, "{name}", {{}})
+"""
+
+
+def terminated(kind, api, state, name, shown):
+    """Run a step in a process of its own, send it SIGTERM once it has shown a line; return (exit code, output)."""
+    program = PROGRAM.format(kind=kind, api=api, state=state, name=name)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_DEFAULT_REGION": world.REGION,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if shown in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    begun = time.monotonic()
+    rest, _ = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 10
+    return process.returncode, seen + rest
+
+
+def test_sigterm_stops_the_job_and_ends_the_process():
+    code, printed = terminated("TRAINING", "training_job", "InProgress", NAME, f"{NAME} is InProgress")
+    assert f"STOPPED {NAME}" in printed
+    assert code == 128 + signal.SIGTERM
+
+
+def test_sigterm_leaves_an_endpoint_that_is_being_created():
+    code, printed = terminated("ENDPOINT", "endpoint", "Creating", "e", "e is Creating")
+    assert "STOPPED" not in printed
+    assert code == 128 + signal.SIGTERM
+
+
+def test_sigterm_does_not_stop_a_job_of_others(run, sagemaker):
+    sagemaker.put("training_job", NAME, foreign(), TrainingJobStatus="InProgress")
+    jobs_ = Jobs(run)
+    jobs_._stop(TRAINING, NAME)
+    assert ("stop", "training_job", NAME) not in sagemaker.calls
