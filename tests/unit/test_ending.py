@@ -244,14 +244,23 @@ def test_both_recorded_runs_and_one_that_a_late_post_made_are_terminated() -> No
     assert receipt["pipeline_run"]["id"] == "kfp-2", "the run that claimed the work"
 
 
-def test_kfp_is_not_asked_about_a_run_that_never_got_as_far() -> None:
+def test_kfp_is_not_asked_about_a_run_that_was_certainly_never_launched() -> None:
     world = EndingWorld()
     world.kfp.down = True
-    for attribute in ("pipeline_run_id", "launch_attempt"):
-        del world.row[attribute]
+    del world.row["pipeline_run_id"]
+    assert "launch_lease_until" not in world.row, "the attempt freed its lease"
     receipt = world.finish()
     assert receipt["complete"] is True
     assert receipt["pipeline_run"] is None
+
+
+def test_kfp_is_asked_about_a_run_whose_launch_is_uncertain() -> None:
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["launch_lease_until"] = START
+    receipt = world.finish()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+    assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "CANCELED"}
 
 
 def test_a_kfp_run_that_somebody_deleted_is_no_obstacle() -> None:

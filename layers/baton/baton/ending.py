@@ -375,8 +375,12 @@ def _is_settled(resource: Resource, keeps_endpoint: bool) -> bool:
 
 
 def _never_launched(row: Item) -> bool:
-    """Whether no attempt ever got as far as to talk to KFP: the tombstone keeps any later one from it."""
-    return not any(name in row for name in ("launch_attempt", "pipeline_run_id", "worker_run_id"))
+    """Whether there is no KFP run to end: none is recorded, and no attempt may have one under way.
+
+    An attempt that frees its lease without a record has launched nothing. Were a POST of an earlier one committed all
+    the same, its first task would find the tombstone, and end that run before it does anything.
+    """
+    return not any(name in row for name in ("launch_lease_until", "pipeline_run_id", "worker_run_id"))
 
 
 def _sighting(resource: Resource) -> str:
