@@ -1,0 +1,41 @@
+"""Every status that SageMaker's model and KFP's API know has a meaning here, so a new one fails a test, not a run."""
+
+from __future__ import annotations
+
+import botocore.session
+import kfp_server_api
+import pytest
+
+from baton.things import KINDS, PHASES, PIPELINE_RUN, Phase, phase_of
+
+SHAPES = {
+    "training": "TrainingJobStatus",
+    "tuning": "HyperParameterTuningJobStatus",
+    "transform": "TransformJobStatus",
+    "endpoint": "EndpointStatus",
+}
+
+
+@pytest.mark.parametrize(("kind", "shape"), SHAPES.items())
+def test_every_sagemaker_status_has_a_meaning(kind: str, shape: str) -> None:
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    assert set(PHASES[kind]) == set(model.shape_for(shape).enum)
+
+
+def test_every_pipeline_run_state_has_a_meaning() -> None:
+    states = {
+        getattr(kfp_server_api.V2beta1RuntimeState, name)
+        for name in dir(kfp_server_api.V2beta1RuntimeState)
+        if name.isupper()
+    }
+    assert set(PHASES[PIPELINE_RUN]) == states
+
+
+def test_every_awaited_kind_has_a_table_with_one_good_end() -> None:
+    assert set(PHASES) == set(KINDS)
+    for kind, table in PHASES.items():
+        assert list(table.values()).count(Phase.SUCCEEDED) == 1, kind
+
+
+def test_a_status_that_nobody_knows_waits_for_the_deadline() -> None:
+    assert phase_of("training", "Hibernating") is Phase.ACTIVE

@@ -1,0 +1,87 @@
+"""The state machines against the code that they call: errors that they retry, states, and what a run costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baton.errors import BatonError, all_errors, retryable_errors
+from baton.things import KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINES = sorted((ROOT / "statemachine").glob("*.asl.json"))
+OF_LAMBDA_AND_AWS = ("Lambda.", "Runtime.", "Sandbox.", "States.")
+
+
+def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, state in machine["States"].items():
+        yield name, state
+        for branch in state.get("Branches", []):
+            yield from states(branch)
+
+
+def retried(state: dict[str, Any]) -> set[str]:
+    return {error for retrier in state.get("Retry", []) for error in retrier["ErrorEquals"]}
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=lambda p: p.stem)
+def test_only_errors_that_a_retry_helps_are_retried(path: Path) -> None:
+    ours = {error for _, state in states(json.loads(path.read_text())) for error in retried(state)}
+    ours = {error for error in ours if not error.startswith(OF_LAMBDA_AND_AWS)}
+    assert ours <= set(retryable_errors())
+
+
+def test_every_retryable_error_that_leaves_a_function_is_retried_somewhere() -> None:
+    machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
+    everywhere = {error for _, state in states(machine) for error in retried(state)}
+    # Unsettled never leaves settle_outcome, which the queue calls and no state machine.
+    assert set(retryable_errors()) - {"Unsettled"} <= everywhere
+
+
+def test_the_heartbeat_is_retried_for_as_long_as_it_takes_and_nothing_else_so() -> None:
+    machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
+    awaits = {name: state for name, state in states(machine) if name.startswith("Await ")}
+    assert {state["Parameters"]["Payload"]["kind"] for state in awaits.values()} == set(KINDS)
+    for state in awaits.values():
+        heartbeat = next(r for r in state["Retry"] if "States.HeartbeatTimeout" in r["ErrorEquals"])
+        assert heartbeat["ErrorEquals"] == ["States.HeartbeatTimeout"]
+        assert (heartbeat["BackoffRate"], heartbeat["MaxAttempts"]) == (1, 99_999_998)
+        assert state["HeartbeatSecondsPath"] == "$.plan.heartbeat_seconds"
+        assert "States.Timeout" not in retried(state)
+
+
+def test_every_state_with_a_task_fails_into_clean_up_or_beyond() -> None:
+    machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
+    for name, state in machine["States"].items():
+        if state["Type"] in ("Task", "Parallel"):
+            catches = [c for c in state["Catch"] if c["ErrorEquals"] == ["States.ALL"]]
+            assert len(catches) == 1, name
+
+
+def test_the_longest_good_path_stays_within_its_price() -> None:
+    machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
+    assert longest(machine, machine["StartAt"]) <= 40
+
+
+def longest(machine: dict[str, Any], name: str) -> int:
+    """Count the states of the longest way through a machine without failures."""
+    state = machine["States"][name]
+    inside = sum(longest(branch, branch["StartAt"]) for branch in state.get("Branches", []))
+    following = [c["Next"] for c in state.get("Choices", [])] + [state[k] for k in ("Next", "Default") if k in state]
+    return 1 + inside + max((longest(machine, n) for n in following), default=0)
+
+
+def test_errors_say_whether_a_retry_helps() -> None:
+    assert all(issubclass(error, BatonError) and error.__doc__ for error in all_errors())
+    assert set(retryable_errors()) == {
+        "KfpUnavailable",
+        "LaunchUncertain",
+        "LaunchInProgress",
+        "NotGoneYet",
+        "Unsettled",
+        "TransientAwsError",
+    }
