@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SeamError as error:
         print(f"baton: {error}", file=sys.stderr, flush=True)
         return 2
+    except Exception:
+        traceback.print_exc()
+        return 1
     finally:
         _shut_down(modules, context.work_dir)
     return 0
@@ -133,7 +137,8 @@ def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleT
 
 
 def _watch_parent(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(1024):
+    # The buffered standard input would hold a lock that the interpreter wants when it ends.
+    while os.read(0, 1024):
         pass
     stop.set()
 
