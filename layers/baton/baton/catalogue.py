@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -68,9 +69,8 @@ class Parameter:
         if isinstance(value, str):
             return len(value) <= MAX_TEXT
         assert isinstance(value, int | float)
-        # A comparison with NaN is false, so a bound that is asked for keeps NaN out too.
         above = self.minimum is None or value >= self.minimum
-        return above and (self.maximum is None or value <= self.maximum) and abs(value) != float("inf")
+        return above and (self.maximum is None or value <= self.maximum) and _is_finite(value)
 
     def convert(self, value: Value) -> Value:
         """Return an accepted value in the parameter's own type: 1 for a number with fractions becomes 1.0."""
@@ -182,6 +182,13 @@ def did_you_mean(given: str, known: list[str]) -> str:
     if close:
         return f"; perhaps {close[0]!r} is meant"
     return f"; there are: {', '.join(known)}" if known else ""
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _is_a(value: object, kind: type) -> bool:

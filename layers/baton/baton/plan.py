@@ -40,6 +40,7 @@ TRAINING_IMAGE = "training_image"
 EXPIRY_MARGIN_SECONDS = 3600
 """How long after its deadline, or after the end of its hold, a run's clean-up may still be at work."""
 
+_MOST_TOLD = 50
 _IMAGE = re.compile(
     r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
@@ -89,7 +90,7 @@ class _Request:
 
     def problem(self, where: str, what: str) -> None:
         """Note a problem of a field, with what would be right."""
-        self.problems.append(f"{where}: {what}")
+        self.problems.append(f"{where[:120]}: {what}")
 
     def section(self, name: str, known: list[str]) -> dict[str, Any]:
         """Return an object of the input without its unknown fields, which are noted."""
@@ -341,4 +342,5 @@ def _shown(value: Any) -> str:
 def _listed(problems: list[str]) -> str:
     if len(problems) == 1:
         return f"The input has a problem: {problems[0]}."
-    return f"The input has {len(problems)} problems:" + "".join(f"\n- {problem}" for problem in problems)
+    told = [*problems[:_MOST_TOLD], *(["and so on"] if len(problems) > _MOST_TOLD else [])]
+    return f"The input has {len(problems)} problems:" + "".join(f"\n- {problem}" for problem in told)
