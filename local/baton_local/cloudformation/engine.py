@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from baton_local.cloudformation.clients import aws_client
 from baton_local.cloudformation import parameters as template_parameters
+from baton_local.cloudformation.clients import aws_client
 from baton_local.cloudformation.intrinsics import Resolver, references
 from baton_local.cloudformation.resources import REGISTRY
 from baton_local.cloudformation.resources.base import Job, Made, NeedsReplacement, ResourceType, random_suffix

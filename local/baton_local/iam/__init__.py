@@ -6,8 +6,12 @@ notifications); ``pod_credentials`` for what runs pods.
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from baton_local.context import CloudContext
 from baton_local.iam.directory import Directory
+from baton_local.iam.documents import CURRENT_VERSION
 from baton_local.iam.evaluator import Decision
 from baton_local.iam.gate import Gate, Middleware, WsgiApplication
 from baton_local.iam.log import DecisionLog
@@ -25,7 +29,23 @@ def install(context: CloudContext) -> None:
         return neutral
 
     replace("moto.s3.models", "FakeBucket.get_permission", get_permission, ("self", "action", "resource"))
+    _accept_old_inline_policies()
     _gates[:] = [Gate(Directory(context.account_id), DecisionLog(), context.enforce_iam)]
+
+
+def _accept_old_inline_policies() -> None:
+    """Take an inline policy of a role without Version, as SAM makes them: only managed policies must have it."""
+
+    def put_role_policy(backend: Any, role_name: str, policy_name: str, policy_json: str) -> None:
+        document = json.loads(policy_json)
+        if "Version" in document:
+            original(backend, role_name, policy_name, policy_json)
+            return
+        original(backend, role_name, policy_name, json.dumps({"Version": CURRENT_VERSION, **document}))
+        backend.get_role(role_name).policies[policy_name] = policy_json
+
+    expects = ("self", "role_name", "policy_name", "policy_json")
+    original = replace("moto.iam.models", "IAMBackend.put_role_policy", put_role_policy, expects)
 
 
 def middleware(application: WsgiApplication) -> WsgiApplication:
