@@ -165,7 +165,7 @@ def read_predictions(answer: bytes, rows: int, clusters: int | None = None) -> l
     """
     try:
         entries = json.loads(answer)["predictions"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise BadPrediction(f"The endpoint's answer is not the JSON of k-means: {answer[:200]!r}") from None
     if not isinstance(entries, list) or len(entries) != rows:
         found = len(entries) if isinstance(entries, list) else "no list of"
