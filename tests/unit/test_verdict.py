@@ -1,0 +1,148 @@
+"""The verdict: the true error first, clean-up never hides it, and every partial state has one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baton.names import Names
+from baton.verdict import endpoint_kept, outcomes_of, unwrap, verdict_of
+from tests.support.report_samples import RUN_ID, outcomes, plan, receipt, state
+
+URI = "s3://baton-runs/report.html"
+
+
+def lambda_failure(error: str, message: str) -> dict[str, str]:
+    cause = {"errorMessage": message, "errorType": error, "requestId": "4f", "stackTrace": ["  File app.py"]}
+    return {"Error": error, "Cause": json.dumps(cause)}
+
+
+PIPELINE_FAILED = lambda_failure("PipelineRunFailed", "The pipeline run ended FAILED.")
+JOB_CAUSE = {"error": "JobFailed", "cause": "AlgorithmError: k is larger than the data set"}
+SMOKE_TEST = {"passed": True, "accuracy": 0.55, "purity": 0.57, "latency_ms": {"p50": 1}, "predictions": [{"row": 1}]}
+
+
+def test_a_good_run_succeeds_with_its_output():
+    verdict = verdict_of(state(smoke_test=SMOKE_TEST), URI)
+    assert verdict["status"] == "SUCCEEDED"
+    assert verdict["error"] is verdict["cause"] is None
+    assert verdict["report"] == URI
+    output = verdict["output"]
+    assert output["run_id"] == RUN_ID
+    assert output["model_artefact"].endswith("/output/model.tar.gz")
+    assert output["metrics"]["train:msd"] == 0.0518
+    assert output["metrics"]["accuracy"] == 0.55
+    assert output["predictions"] == [{"row": 1}]
+    assert output["receipt"] == receipt()
+    assert output["report"] == URI
+    assert output["endpoint"] is None
+
+
+def test_a_kept_endpoint_is_in_the_output():
+    items = [{**item, "action": "kept"} if item["kind"] == "endpoint" else item for item in receipt()["items"]]
+    verdict = verdict_of(state(receipt=receipt(items=items)), URI)
+    assert (
+        verdict["output"]["endpoint"] == Names.of(RUN_ID).endpoint == endpoint_kept({"receipt": receipt(items=items)})
+    )
+
+
+def test_the_job_s_own_reason_wins_over_the_pipeline_run_s_failure():
+    verdict = verdict_of(state(failure=PIPELINE_FAILED, receipt=receipt(cause=JOB_CAUSE)), URI)
+    assert (verdict["status"], verdict["error"], verdict["cause"]) == ("FAILED", "JobFailed", JOB_CAUSE["cause"])
+    assert verdict["output"] is None
+
+
+def test_a_cause_without_words_takes_those_of_the_failure():
+    verdict = verdict_of(
+        state(failure=PIPELINE_FAILED, receipt=receipt(cause={"error": "JobFailed", "cause": None})), URI
+    )
+    assert (verdict["error"], verdict["cause"]) == ("JobFailed", "The pipeline run ended FAILED.")
+
+
+def test_without_one_the_caught_failure_is_told_in_plain_words():
+    verdict = verdict_of(state(failure=lambda_failure("InvalidDataset", "The data set is empty.")), URI)
+    assert (verdict["error"], verdict["cause"]) == ("InvalidDataset", "The data set is empty.")
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"receipt": receipt(complete=False)}, "its receipt is not complete."),
+        ({"receipt": None}, "there is no receipt"),
+        (
+            {"receipt": None, "clean_up_failure": lambda_failure("CleanUpIncomplete", "The model is still there.")},
+            "The model is still there.",
+        ),
+        ({"receipt": None, "clean_up_failure": {"Error": "States.Timeout", "Cause": ""}}, "States.Timeout: "),
+    ],
+)
+def test_an_unfinished_clean_up_fails_a_good_run_and_never_hides_an_earlier_error(broken, words):
+    good = verdict_of(state(**broken), URI)
+    assert (good["status"], good["error"]) == ("FAILED", "CleanUpIncomplete")
+    assert words in good["cause"]
+    failed = verdict_of(state(failure=PIPELINE_FAILED, **broken), URI)
+    assert failed["error"] == "PipelineRunFailed"
+    assert failed["cause"].startswith("The pipeline run ended FAILED. Besides, clean-up did not finish: ")
+    assert words in failed["cause"]
+
+
+def test_a_refused_input_has_a_verdict_without_a_plan():
+    refused = {"plan": None, "failure": lambda_failure("InvalidInput", "k must be more."), "receipt": receipt(items=[])}
+    verdict = verdict_of({**refused, "smoke_test": None, "clean_up_failure": None}, URI)
+    assert (verdict["status"], verdict["error"], verdict["cause"]) == ("FAILED", "InvalidInput", "k must be more.")
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        ({"Error": "JobFailed", "Cause": "plain words"}, ("JobFailed", "plain words")),
+        ({"Error": "JobFailed", "Cause": '{"a": 1}'}, ("JobFailed", '{"a": 1}')),
+        ({"Error": "JobFailed", "Cause": "[1]"}, ("JobFailed", "[1]")),
+        ({"Error": "States.Timeout"}, ("States.Timeout", "")),
+        ({}, ("Unknown", "")),
+        (lambda_failure("KeyError", "'plan'"), ("KeyError", "'plan'")),
+    ],
+)
+def test_causes_are_unwrapped(failure, expected):
+    assert unwrap(failure) == expected
+
+
+def test_long_causes_fit_into_an_execution():
+    verdict = verdict_of(state(failure={"Error": "E" * 300, "Cause": "c" * 100_000}), URI)
+    assert len(verdict["error"]) == 256
+    assert len(verdict["cause"]) < 32_768
+
+
+@given(
+    st.sampled_from([None, PIPELINE_FAILED, {}]),
+    st.sampled_from([None, receipt(), receipt(complete=False), receipt(cause=JOB_CAUSE)]),
+    st.sampled_from([None, {"Error": "NotGoneYet", "Cause": "x"}]),
+    st.sampled_from([None, SMOKE_TEST]),
+    st.sampled_from([None, [], outcomes(), {"tuning": None, "training": None}]),
+)
+def test_every_state_has_a_verdict_and_success_needs_no_failure_and_a_whole_receipt(
+    failure, the_receipt, clean_up_failure, smoke_test, watched
+):
+    whole = {
+        "plan": plan(),
+        "failure": failure,
+        "receipt": the_receipt,
+        "clean_up_failure": clean_up_failure,
+        "smoke_test": smoke_test,
+        "outcomes": watched,
+    }
+    verdict = verdict_of(whole, URI)
+    all_well = not failure and not clean_up_failure and bool(the_receipt and the_receipt["complete"])
+    assert (verdict["status"] == "SUCCEEDED") == all_well
+    assert (verdict["output"] is not None) == all_well
+    assert (verdict["error"] is None) == all_well
+
+
+def test_outcomes_are_found_in_every_form_that_the_state_data_takes():
+    assert set(outcomes_of(state())) == {"pipeline-run", "tuning", "training", "transform", "endpoint"}
+    assert outcomes_of({}) == outcomes_of({"outcomes": {"tuning": None, "training": None}}) == {}
+    skipped = [outcomes()[0], {**outcomes()[1], "tuning": None, "serving": [None, outcomes()[1]["serving"][1]]}]
+    assert set(outcomes_of({"outcomes": skipped})) == {"pipeline-run", "training", "endpoint"}
