@@ -144,8 +144,8 @@ def test_a_run_file_starts_a_run_with_its_content(world):
 
 
 def test_a_run_file_is_read_as_it_was_when_its_event_was_made(world):
+    world.s3.fails_with = client_error("PreconditionFailed", 412)
     with pytest.raises(UploadRefused, match="deleted or replaced"):
-        world.s3.fails_with = client_error("PreconditionFailed", 412)
         world.uploads.start(upload("uploads/mnist_kmeans/run.json", version_id=None))
     assert world.s3.requests[0]["IfMatch"] == '"e"'
     assert world.inputs == []

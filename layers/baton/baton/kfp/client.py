@@ -154,7 +154,7 @@ class KfpClient:
         }
         self._transport.forget_connections()
         try:
-            return Run.read(read_answer(self._send_json("/runs", body)) or {})
+            return Run.read(_present(read_answer(self._send_json("/runs", body)), "/runs"))
         except Unreached as error:
             raise KfpUnavailable(f"Kubeflow Pipelines could not be reached: {error}.") from error
         except (Unanswered, KfpUnavailable, KeyError) as error:

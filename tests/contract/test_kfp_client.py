@@ -1,0 +1,418 @@
+"""The client on the wire: kfp-server-api's models read what it sends, and servers check what reaches them."""
+
+import base64
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import json
+import ssl
+import time
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+import boto3
+import kfp_server_api
+import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable, LaunchUncertain
+from baton.kfp import KfpClient, RunState, connect
+from baton.kfp import client as client_module
+from baton.kfp.models import Run
+from baton.kfp.transport import Request, Transport, Unanswered, Unreached
+from baton.things import PHASES, Phase
+from tests.support.kfp_fake import API, FakeKfp, as_json, serving, uploaded_file
+from tests.support.starting import settings_of
+
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+class _Body:
+    def __init__(self, content):
+        self.data = content if isinstance(content, str) else json.dumps(content)
+
+
+def deserialised(content, model):
+    """Read JSON as the generated client does, and refuse what its model does not know."""
+    plain = json.loads(content) if isinstance(content, str | bytes) else content
+    read = kfp_server_api.ApiClient().deserialize(_Body(plain), model)
+    assert set(plain) <= set(getattr(kfp_server_api, model).attribute_map.values())
+    return read
+
+
+def launch(client):
+    experiment = client.find_or_create_experiment("baton")
+    pipeline = client.find_pipeline("p") or client.upload_pipeline("p", "d", b"the: ir")
+    version = client.find_version(pipeline.id, "v") or client.upload_version(pipeline.id, "v", b"the: ir")
+    return client.create_run("bt-1", experiment.id, version, {"k": 10, "x": 0.5}, "pods")
+
+
+@pytest.fixture
+def fake():
+    return FakeKfp()
+
+
+@pytest.fixture
+def client(fake):
+    with serving(fake.answer) as port:
+        yield connect(settings_of(kfp_url=f"http://localhost:{port}"), lambda name: None)
+
+
+def test_every_state_of_the_api_is_known():
+    known = set(kfp_server_api.V2beta1RuntimeState.allowable_values)
+    assert {state.value for state in RunState} == known
+    assert set(PHASES["pipeline-run"]) == known
+
+
+def test_the_ends_are_those_that_end_a_wait():
+    ends = {state for state, phase in PHASES["pipeline-run"].items() if phase in (Phase.SUCCEEDED, Phase.FAILED)}
+    assert {state.value for state in RunState if state.is_terminal} == ends
+
+
+def test_what_is_sent_is_the_apis(client, fake):
+    launch(client)
+    posts = {urlsplit(target).path.removeprefix(API): body for m, target, _, body in fake.requests if m == "POST"}
+    run = deserialised(posts["/runs"], "V2beta1Run")
+    assert (run.display_name, run.service_account) == ("bt-1", "pods")
+    assert run.runtime_config.parameters == {"k": 10, "x": 0.5}
+    assert run.runtime_config.pipeline_root is None
+    assert run.pipeline_version_reference.pipeline_version_id in fake.versions
+    assert deserialised(posts["/experiments"], "V2beta1Experiment").display_name == "baton"
+    assert fake.uploads
+    assert all(
+        uploaded_file(headers, body) == b"the: ir" for _, target, headers, body in fake.requests if "/upload" in target
+    )
+
+
+def test_the_query_of_a_list_is_the_apis(client, fake):
+    client.find_runs("bt-1", "e-1")
+    query = dict(parse_qsl(urlsplit(fake.requests[-1][1]).query))
+    # The server decodes a filter twice.
+    filter_ = deserialised(unquote(query.pop("filter")), "V2beta1Filter")
+    assert [p.to_dict()["key"] for p in filter_.predicates] == ["display_name"]
+    assert set(query) <= {"namespace", "experiment_id", "page_token", "page_size", "sort_by"}
+    assert "+" not in urlsplit(fake.requests[-1][1]).query
+
+
+def test_a_predicate_is_written_as_the_sdk_writes_it(client, fake):
+    client.find_runs("bt-1", "e-1")
+    query = dict(parse_qsl(urlsplit(fake.requests[-1][1]).query))
+    assert json.loads(query["filter"]) == {
+        "predicates": [{"operation": 1, "key": "display_name", "stringValue": "bt-1"}]
+    }
+
+
+def test_answers_are_read_as_the_generated_client_reads_them(client, fake):
+    run = launch(client)
+    answer = {**fake.runs[run.id], "state": "FAILED", "error": {"code": 13, "message": "conversion"}}
+    theirs, ours = deserialised(answer, "V2beta1Run"), Run.read(answer)
+    assert (ours.id, ours.state, ours.experiment_id) == (theirs.run_id, theirs.state, theirs.experiment_id)
+    assert ours.error == theirs.error.message
+    assert ours.version_id == theirs.pipeline_version_reference.pipeline_version_id
+    assert ours.display_name == theirs.display_name
+
+
+def test_runs_started_by_the_client_are_found_by_the_generated_one(client, fake):
+    run = launch(client)
+    with serving(fake.answer) as port:
+        configuration = kfp_server_api.Configuration(host=f"http://localhost:{port}")
+        with kfp_server_api.ApiClient(configuration) as api:
+            theirs = kfp_server_api.RunServiceApi(api).run_service_get_run(run.id)
+    assert theirs.display_name == "bt-1"
+
+
+# --- servers that do not answer as they should ------------------------------------------------------------------------
+
+
+def fast(port, **options):
+    return KfpClient(Transport(f"http://localhost:{port}"), sleep=lambda _: None, **options)
+
+
+def test_nobody_listening_is_unavailable_and_certain():
+    with serving(lambda *_: as_json({})) as port:
+        pass
+    with pytest.raises(Unreached):
+        Transport(f"http://127.0.0.1:{port}").send(Request("GET", "/", {}))
+    with pytest.raises(KfpUnavailable, match="did not answer"):
+        fast(port).get_run("r")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{",
+        b"not HTTP at all\r\n\r\n",
+    ],
+)
+def test_a_connection_that_is_cut_leaves_a_launch_uncertain(fake, answer):
+    posts = []
+
+    def cut(method, target, headers, body):
+        if method == "POST" and target.endswith("/runs"):
+            posts.append(target)
+            fake.answer(method, target, headers, body)
+            return 0, {}, answer
+        return fake.answer(method, target, headers, body)
+
+    with serving(cut) as port, pytest.raises(LaunchUncertain):
+        launch(fast(port))
+    assert len(posts) == 1
+    assert len(fake.runs) == 1
+
+
+def test_a_launch_that_is_answered_too_late_is_uncertain(fake, monkeypatch):
+    monkeypatch.setattr(client_module, "POST_SECONDS", 0.3)
+
+    def slow(method, target, headers, body):
+        reply = fake.answer(method, target, headers, body)
+        if method == "POST" and target.endswith("/runs"):
+            time.sleep(1)
+        return reply
+
+    with serving(slow) as port, pytest.raises(LaunchUncertain):
+        launch(fast(port))
+    assert len(fake.runs) == 1
+
+
+def test_an_answer_that_drips_is_given_up():
+    clock = iter(range(0, 10_000, 10))
+
+    def large(*_):
+        return 200, {"Content-Type": "application/json"}, b" " * 1_000_000
+
+    with serving(large) as port:
+        transport = Transport(f"http://localhost:{port}", clock=lambda: float(next(clock)))
+        with pytest.raises(Unanswered, match="too long"):
+            transport.send(Request("GET", "/", {}, seconds=15))
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch):
+    monkeypatch.setattr("baton.kfp.transport.MAX_ANSWER_BYTES", 1000)
+    with serving(lambda *_: (200, {}, b" " * 200_000)) as port, pytest.raises(Unanswered, match="more than 1000"):
+        Transport(f"http://localhost:{port}").send(Request("GET", "/", {}))
+
+
+def test_a_redirect_to_a_login_page_is_not_followed():
+    asked = []
+
+    def login(method, target, headers, body):
+        asked.append(target)
+        return 302, {"Location": "/dex/auth?state=s3cret"}, b""
+
+    with serving(login) as port, pytest.raises(KfpMisconfigured) as error:
+        fast(port).get_run("r")
+    assert len(asked) == 1
+    assert "You reached the login page, not the API" in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_storm_of_server_errors_ends_with_the_last_one():
+    page = b"<html>envoy: overflow</html>"
+    with serving(lambda *_: (503, {"Content-Type": "text/html"}, page)) as port, pytest.raises(KfpUnavailable) as error:
+        fast(port).get_run("r")
+    assert "envoy: overflow" in str(error.value)
+
+
+def test_a_host_that_does_not_exist_is_unavailable():
+    client = KfpClient(Transport("http://kfp.invalid"), sleep=lambda _: None)
+    with pytest.raises(KfpUnavailable, match="did not answer"):
+        client.get_run("r")
+
+
+def test_a_token_from_the_secret_reaches_the_server(fake):
+    class Secrets:
+        def get_secret_value(self, SecretId):
+            assert SecretId == "arn:secret"
+            return {"SecretString": '{"token": "t0k"}'}
+
+    def guarded(method, target, headers, body):
+        if headers.get("Authorization") != "Bearer t0k":
+            return as_json({"code": 16, "message": "no token"}, 401)
+        return fake.answer(method, target, headers, body)
+
+    with serving(guarded) as port:
+        settings = settings_of(kfp_url=f"http://localhost:{port}/", kfp_secret_arn="arn:secret")
+        assert connect(settings, lambda name: Secrets()).get_run("none") is None
+        with pytest.raises(KfpRefused, match="no token"):
+            connect(settings_of(kfp_url=f"http://localhost:{port}"), lambda name: Secrets()).get_run("none")
+
+
+# --- through the Kubernetes API server --------------------------------------------------------------------------------
+
+
+class Authority:
+    """A certificate authority, and a server certificate of it for localhost."""
+
+    def __init__(self):
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+        self.certificate = self._signed(self._name, self._key.public_key(), ca=True)
+
+    @property
+    def pem(self):
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def server_context(self, folder):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        certificate = self._signed(name, key.public_key(), ca=False)
+        file = folder / "server.pem"
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return context
+
+    def _signed(self, name, public_key, ca):
+        now = datetime.datetime.now(datetime.UTC)
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=ca,
+            crl_sign=ca,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._name)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256())
+
+
+def signature_is_right(url, cluster):
+    """Check a presigned URL as STS does (AWS Signature Version 4, query form), with the cluster's name as header."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    given = query.pop("X-Amz-Signature")
+    assert query["X-Amz-SignedHeaders"] == "host;x-k8s-aws-id"
+    canonical_query = "&".join(f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted(query.items()))
+    headers = f"host:{parts.netloc}\nx-k8s-aws-id:{cluster}\n"
+    empty = hashlib.sha256(b"").hexdigest()
+    canonical = f"GET\n{parts.path or '/'}\n{canonical_query}\n{headers}\nhost;x-k8s-aws-id\n{empty}"
+    _, date, region, service, end = query["X-Amz-Credential"].split("/")
+    scope = f"{date}/{region}/{service}/{end}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    to_sign = f"AWS4-HMAC-SHA256\n{query['X-Amz-Date']}\n{scope}\n{digest}"
+    key = b"AWS4" + SECRET_KEY.encode()
+    for part in (date, region, service, end):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return hmac.compare_digest(hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest(), given)
+
+
+class ApiServer:
+    """As much of a Kubernetes API server as a service proxy needs: authentication, RBAC, and dropping the token."""
+
+    def __init__(self, fake, cluster="prod", namespace="kubeflow"):
+        self.fake = fake
+        self.cluster = cluster
+        self.prefix = f"/api/v1/namespaces/{namespace}/services/ml-pipeline:http/proxy"
+
+    def answer(self, method, target, headers, body):
+        _, _, token = headers.get("Authorization", "").partition("Bearer k8s-aws-v1.")
+        if not token or not self._is_good(token):
+            return as_json({"kind": "Status", "status": "Failure", "message": "Unauthorized", "code": 401}, 401)
+        if not target.startswith(self.prefix + "/apis/"):
+            return as_json({"kind": "Status", "status": "Failure", "message": f"forbidden: {target}"}, 403)
+        passed_on = {name: value for name, value in headers.items() if name != "Authorization"}
+        return self.fake.answer(method, target.removeprefix(self.prefix), passed_on, body)
+
+    def _is_good(self, token):
+        url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        return "Action=GetCallerIdentity" in url and signature_is_right(url, self.cluster)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def clients(authority):
+    class Eks:
+        ca = authority.pem
+        port = 0
+
+        def describe_cluster(self, name):
+            data = base64.b64encode(self.ca).decode()
+            endpoint = f"https://localhost:{self.port}"
+            return {"cluster": {"endpoint": endpoint, "certificateAuthority": {"data": data}}}
+
+    sts = boto3.Session("AKIDEXAMPLE", SECRET_KEY, region_name="eu-west-1").client("sts")
+    return {"eks": Eks(), "sts": sts}
+
+
+def through_eks(clients, cluster="prod", **settings):
+    return connect(settings_of(kfp_mode="eks-proxy", kfp_cluster=cluster, **settings), lambda name: clients[name])
+
+
+def test_the_proxy_is_reached_with_tls_a_signed_token_and_the_rbac_path(fake, authority, clients, tmp_path):
+    context = authority.server_context(tmp_path)
+    with serving(ApiServer(fake).answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        clients["eks"].port = port
+        client = through_eks(clients)
+        run = launch(client)
+        assert client.get_run(run.id).display_name == "bt-1"
+        assert client.run_url(run.id) == (
+            f"https://localhost:{port}/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy{API}/runs/{run.id}"
+        )
+    assert not any("Authorization" in headers for _, _, headers, _ in fake.requests)
+
+
+def test_another_clusters_token_is_refused(fake, authority, clients, tmp_path):
+    context = authority.server_context(tmp_path)
+    with serving(ApiServer(fake).answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        clients["eks"].port = port
+        with pytest.raises(KfpRefused, match="Unauthorized"):
+            through_eks(clients, cluster="another").get_run("r")
+
+
+def test_a_namespace_without_rights_is_refused(fake, authority, clients, tmp_path):
+    context = authority.server_context(tmp_path)
+    with serving(ApiServer(fake).answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        clients["eks"].port = port
+        with pytest.raises(KfpRefused, match="forbidden: /api/v1/namespaces/other/"):
+            through_eks(clients, kfp_namespace="other").get_run("r")
+
+
+def test_a_server_of_another_authority_is_not_trusted(fake, authority, clients, tmp_path):
+    context = Authority().server_context(tmp_path)
+    with serving(ApiServer(fake).answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        clients["eks"].port = port
+        with pytest.raises(KfpMisconfigured, match="TLS connection"):
+            through_eks(clients).get_run("r")
+    assert fake.requests == []
+
+
+def test_a_direct_server_with_an_unknown_certificate_is_not_trusted(fake, authority, tmp_path):
+    context = authority.server_context(tmp_path)
+    with serving(fake.answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        client = connect(settings_of(kfp_url=f"https://localhost:{port}"), lambda name: None)
+        with pytest.raises(KfpMisconfigured, match="TLS connection"):
+            client.get_run("r")
+
+
+def test_the_transport_uses_urllib3_2():
+    # read1, which keeps a dripping answer from blocking, came with it.
+    assert int(urllib3.__version__.split(".")[0]) >= 2
