@@ -36,8 +36,7 @@ def read_channel(session: storage.Session, channel: dict[str, Any], cache: Path)
 def _read_object(
     session: storage.Session, item: storage.S3Object, name: str, kind: str, zipped: bool, cache: Path
 ) -> Matrix:
-    storage.confirm(session, item)
-    path = _cache_path(cache, item, kind, zipped)
+    path = _cache_path(cache, storage.confirm(session, item), kind, zipped)
     if not path.exists():
         _store(path, _parse(storage.read(session, item), item, name, kind, zipped))
     rows: Matrix = np.load(path, mmap_mode="r", allow_pickle=False)

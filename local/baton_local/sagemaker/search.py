@@ -95,13 +95,18 @@ class Search:
     minimise: bool
     seed: int
 
-    def propose(self, measured: Sequence[tuple[Values, float]], pending: Sequence[Values]) -> Values:
-        """Return the hyperparameters of the next job, given what ended with which objective and what still runs."""
-        source = random.Random(f"{self.seed}:{len(measured) + len(pending)}:{len(measured)}")  # noqa: S311
-        if not self.bayesian or len(measured) < RANDOM_STARTS:
-            return self._fresh([self._draw(source) for _ in range(20)], [v for v, _ in measured] + list(pending))[0]
-        taken = [values for values, _ in measured] + list(pending)
+    def propose(self, tried: Sequence[tuple[Values, float | None]], pending: Sequence[Values]) -> Values:
+        """Return the hyperparameters of the next job.
+
+        ``tried``: those of the jobs that ended, each with its objective or None if it failed. ``pending``: those of
+        the jobs that still run.
+        """
+        taken = [values for values, _ in tried] + list(pending)
+        source = random.Random(f"{self.seed}:{len(taken)}")  # noqa: S311 (a search, not a secret)
         candidates = self._fresh([self._draw(source) for _ in range(_CANDIDATES)], taken)
+        measured = [(values, objective) for values, objective in tried if objective is not None]
+        if not self.bayesian or len(measured) < RANDOM_STARTS:
+            return candidates[0]
         scores = self._expected_improvement(measured, pending, candidates)
         return candidates[int(np.argmax(scores))]
 

@@ -69,12 +69,13 @@ def _no_objects(session: Session, uri: str, detail: str) -> str:
     )
 
 
-def confirm(session: Session, item: S3Object) -> None:
-    """Raise ClientError unless the role may read this very object: for data that a cache already has."""
+def confirm(session: Session, item: S3Object) -> S3Object:
+    """Return the object as it is now; raise ClientError unless the role may read it: for what a cache may have."""
     try:
-        session.client("s3").head_object(Bucket=item.bucket, Key=item.key, IfMatch=item.etag)
+        found = session.client("s3").head_object(Bucket=item.bucket, Key=item.key)
     except AwsError as error:
         raise _unreadable(item, error) from error
+    return S3Object(item.bucket, item.key, found["ETag"].strip('"'), found["ContentLength"])
 
 
 def read(session: Session, item: S3Object) -> bytes:

@@ -88,7 +88,7 @@ class TuningJob(Job):
             self._count()
             if self.interrupt.is_set():
                 raise StoppedError
-        if not self._measured():
+        if all(self._objective_of(child) is None for child in self.children):
             raise JobFailure(
                 "No training job succeeded in emitting the objective metric. "
                 "Please take a look at the training jobs failures to get more details."
@@ -121,8 +121,9 @@ class TuningJob(Job):
 
     def _launch(self) -> None:
         number = len(self.children) + 1
-        pending = [self.tuned[child.name] for child in self._running()]
-        values = self._search.propose(self._measured(), pending)
+        running = self._running()
+        ended = [(self.tuned[child.name], self._objective_of(child)) for child in self.children if child not in running]
+        values = self._search.propose(ended, [self.tuned[child.name] for child in running])
         name = f"{self.name}-{number:03d}-{self._digest(number)}"
         self.tuned[name] = values
         with self.lock:
@@ -155,10 +156,6 @@ class TuningJob(Job):
         metrics = child.description.get("FinalMetricDataList", ())
         found = [metric["Value"] for metric in metrics if metric["MetricName"] == self.objective[0]]
         return found[0] if found and child.status == "Completed" else None
-
-    def _measured(self) -> list[tuple[Values, float]]:
-        pairs = [(self.tuned[child.name], self._objective_of(child)) for child in self.children]
-        return [(values, objective) for values, objective in pairs if objective is not None]
 
     def _count(self) -> None:
         with self.lock:
