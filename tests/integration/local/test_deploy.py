@@ -1,0 +1,141 @@
+"""The repository's own template, built by the real SAM CLI and deployed onto the embedded cloud."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from baton_local import deploy
+
+from tests.integration.local.embedded import Cloud, running
+
+ROOT = Path(__file__).parents[3]
+PARAMETERS = {"KfpUrl": "http://localhost:1", "EksClusterName": "embedded", "OidcProvider": "oidc.example.com/id/1"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of what is deployed, so that tests may change it."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("functions", "layers", "pipelines", "statemachine"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "template.yaml", copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(source):
+    return deploy.build(source, source / ".baton")
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("cloud"), "iam", "lambda_", "cloudformation") as running_cloud:
+        yield running_cloud
+
+
+def test_an_unchanged_tree_is_not_built_again(source, built):
+    before = built.template.stat().st_mtime_ns
+    started = time.monotonic()
+
+    again = deploy.build(source, source / ".baton")
+
+    assert again == built
+    assert again.template.stat().st_mtime_ns == before
+    assert time.monotonic() - started < 2
+
+
+def test_a_changed_function_has_another_fingerprint(source):
+    before = deploy.fingerprint(source, "python3.13")
+    app = source / "functions" / "janitor" / "app.py"
+    text = app.read_text()
+    app.write_text(text + "\n# changed\n")
+    try:
+        assert deploy.fingerprint(source, "python3.13") != before
+    finally:
+        app.write_text(text)
+    assert deploy.fingerprint(source, "python3.13") == before
+    assert deploy.fingerprint(source, "python3.12") != before
+
+
+def test_a_failed_build_says_what_sam_said(tmp_path):
+    (tmp_path / "template.yaml").write_text("Transform: AWS::Serverless-2016-10-31\nResources: nonsense\n")
+    with pytest.raises(deploy.DeployError, match="sam build failed"):
+        deploy.build(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("cn-northwest-1", "aws-cn")])
+def test_the_template_deploys_and_goes(cloud: Cloud, built, region, partition):
+    outputs = deploy.deploy(cloud, "baton", region, PARAMETERS, built)
+
+    assert outputs["StateMachineArn"] == (
+        f"arn:{partition}:states:{region}:123456789012:stateMachine:baton-training-run"
+    )
+    functions = cloud.client("lambda", region).list_functions()["Functions"]
+    assert {f["Runtime"] for f in functions} == {built.runtime}
+    assert all(f["Layers"] for f in functions)
+    assert len({f["Role"] for f in functions}) == len(functions)
+    policies = cloud.get("/_baton/iam-policies")
+    assert all(policies[f["Role"]] for f in functions)
+    machine = cloud.client("stepfunctions", region).describe_state_machine(stateMachineArn=outputs["StateMachineArn"])
+    assert (
+        f"arn:{partition}:states:::lambda" in machine["definition"]
+        or f"arn:{partition}:lambda:" in machine["definition"]
+    )
+    assert "${" not in machine["definition"]
+
+    kept = deploy.teardown(cloud, "baton", region)
+
+    assert any(outputs["RunBucketName"] == k for k in kept)
+    assert not cloud.client("lambda", region).list_functions()["Functions"]
+    assert deploy.teardown(cloud, "baton", region) == []
+
+
+def test_deploying_again_changes_nothing_and_an_update_changes_the_function(cloud: Cloud, source, built):
+    region = "us-east-1"
+    deploy.deploy(cloud, "again", region, PARAMETERS, built)
+    lambdas = cloud.client("lambda", region)
+    before = {f["FunctionName"]: f["CodeSha256"] for f in lambdas.list_functions()["Functions"]}
+    events = len(cloud.client("cloudformation", region).describe_stack_events(StackName="again")["StackEvents"])
+
+    deploy.deploy(cloud, "again", region, PARAMETERS, built)
+    assert len(cloud.client("cloudformation", region).describe_stack_events(StackName="again")["StackEvents"]) == events
+
+    extra, packaged = built.folder / "JanitorFunction" / "extra.py", built.folder / ".packages" / "JanitorFunction.zip"
+    extra.write_text("X = 1\n")
+    packaged.unlink()
+    try:
+        deploy.deploy(cloud, "again", region, PARAMETERS, built)
+    finally:
+        extra.unlink()
+        packaged.unlink()
+    after = {f["FunctionName"]: f["CodeSha256"] for f in lambdas.list_functions()["Functions"]}
+    assert [name for name in before if before[name] != after[name]] == [n for n in before if "Janitor" in n]
+    deploy.teardown(cloud, "again", region)
+
+
+def test_a_rule_of_the_template_refuses_wrong_parameters(cloud: Cloud, built):
+    with pytest.raises(deploy.DeployError, match="KfpMode direct needs KfpUrl"):
+        deploy.deploy(cloud, "refused", "eu-west-1", {}, built)
+
+
+def test_the_real_sam_cli_deploys_updates_and_deletes(cloud: Cloud, built):
+    region = "eu-central-1"
+    outputs = deploy.sam_deploy(cloud, "by-sam", region, PARAMETERS, built)
+    assert outputs["RunBucketName"].startswith("by-sam-runbucket-")
+
+    changed = deploy.sam_deploy(cloud, "by-sam", region, {**PARAMETERS, "HeartbeatSeconds": "60"}, built)
+    assert changed["RunBucketName"] == outputs["RunBucketName"]
+    stack = cloud.client("cloudformation", region).describe_stacks(StackName="by-sam")["Stacks"][0]
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+
+    environment = {**deploy.sam_environment(), **cloud.environment(region)}
+    command = ["sam", "delete", "--stack-name", "by-sam", "--region", region, "--no-prompts"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=os.getcwd())
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(cloud.client("cloudformation", region).exceptions.ClientError, match="does not exist"):
+        cloud.client("cloudformation", region).describe_stacks(StackName="by-sam")
