@@ -102,7 +102,7 @@ class TestRuns:
         assert tasks(run)["fail"] == "FAILED"
 
     def test_a_run_is_still_running_for_a_moment_after_its_exit_task(self, server, client, packages, tmp_path):
-        server.set_faults(linger_seconds=1.5)
+        server.set_faults(linger_seconds=4.0)
         run_id = start(client, packages["passes_on"], {"folder": str(tmp_path)})
         until = time.monotonic() + END_SECONDS
         while not (tmp_path / "end.json").exists() and time.monotonic() < until:

@@ -9,8 +9,12 @@ import urllib3
 import yaml
 from kfp import compiler
 
+import baton_local.kfp
+from baton_local.context import ACCOUNT_ID, CloudContext
+from baton_local.dials import Dials
 from baton_local.kfp.runs import TERMINAL
 from baton_local.kfp.server import KfpServer
+from baton_local.server import free_port
 from tests.contract import kfp_pipelines
 
 RUNS = "/apis/v2beta1/runs"
@@ -74,12 +78,29 @@ def test_reset_cuts_the_connection_and_heals(server):
 
 
 def test_refused_leaves_nothing_listening_until_its_time_is_over(server):
-    call(server, "POST", "/_baton/faults", json={"down": "refused", "refused_seconds": 1.0})
-    time.sleep(0.4)
-    with pytest.raises(urllib3.exceptions.NewConnectionError):
-        call(server, "GET", HEALTH)
-    time.sleep(1.5)
+    call(server, "POST", "/_baton/faults", json={"down": "refused", "refused_seconds": 2.0})
+    assert eventually(lambda: _is_refused(server))
+    assert eventually(lambda: not _is_refused(server))
     assert call(server, "GET", HEALTH).status == 200
+
+
+def _is_refused(server):
+    try:
+        call(server, "GET", HEALTH)
+    except urllib3.exceptions.NewConnectionError:
+        return True
+    except urllib3.exceptions.HTTPError:
+        return False
+    return False
+
+
+def eventually(happens, seconds=20):
+    until = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def test_the_login_page_stands_where_the_api_was(server):
@@ -99,22 +120,18 @@ def test_a_lost_answer_leaves_a_run_behind(server, body):
 
 
 def test_a_late_commit_comes_after_a_look_that_found_nothing(server, body):
-    server.set_faults(late_next_runs=1, late_seconds=0.8)
+    server.set_faults(late_next_runs=1, late_seconds=3.0)
     with pytest.raises(urllib3.exceptions.ProtocolError):
         call(server, "POST", RUNS, json=body)
     assert runs_named(server, body["display_name"]) == []
-    until = time.monotonic() + 10
-    while not runs_named(server, body["display_name"]) and time.monotonic() < until:
-        time.sleep(0.05)
+    assert eventually(lambda: runs_named(server, body["display_name"]))
     assert len(runs_named(server, body["display_name"])) == 1
 
 
 def test_a_run_can_fail_before_its_first_task_and_without_its_exit_task(server, body, tmp_path):
     server.set_faults(fail_next_runs=1)
     run_id = call(server, "POST", RUNS, json=body).json()["run_id"]
-    until = time.monotonic() + 10
-    while call(server, "GET", f"{RUNS}/{run_id}").json()["state"] not in TERMINAL and time.monotonic() < until:
-        time.sleep(0.05)
+    assert eventually(lambda: call(server, "GET", f"{RUNS}/{run_id}").json()["state"] in TERMINAL)
     run = call(server, "GET", f"{RUNS}/{run_id}").json()
     assert run["state"] == "FAILED"
     assert "run_details" not in run
@@ -132,15 +149,10 @@ def test_a_stopped_server_kills_its_runs(tmp_path):
     body = {"display_name": "x", "pipeline_spec": spec, "runtime_config": {"parameters": {"folder": str(tmp_path)}}}
     with KfpServer(tmp_path / "kfp") as server:
         assert call(server, "POST", RUNS, json=body).status == 200
-        until = time.monotonic() + 30
         waiting = tmp_path / "waiting"
-        while not (waiting.exists() and waiting.read_text()) and time.monotonic() < until:
-            time.sleep(0.02)
+        assert eventually(lambda: waiting.exists() and waiting.read_text())
     task = int((tmp_path / "waiting").read_text())
-    until = time.monotonic() + 10
-    while _is_alive(task) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not _is_alive(task)
+    assert eventually(lambda: not _is_alive(task))
     assert not (tmp_path / "terminated").exists()
     with pytest.raises(urllib3.exceptions.NewConnectionError):
         call(server, "GET", HEALTH)
@@ -154,3 +166,24 @@ def _is_alive(pid):
     # A zombie that init has not collected yet is dead.
     stat = Path(f"/proc/{pid}/stat")
     return not (stat.exists() and ") Z " in stat.read_text())
+
+
+def test_the_cloud_installs_it_at_its_port_and_pods_talk_to_the_cloud(tmp_path):
+    compiler.Compiler().compile(kfp_pipelines.shows_environment, str(tmp_path / "shows.yaml"))
+    spec = yaml.safe_load((tmp_path / "shows.yaml").read_text())
+    body = {"display_name": "x", "pipeline_spec": spec, "runtime_config": {"parameters": {"folder": str(tmp_path)}}}
+    context = CloudContext(
+        url="http://localhost:4", port=4, account_id=ACCOUNT_ID, dials=Dials(), clock_scale=1.0, kfp_port=free_port(),
+        work_dir=tmp_path / "work", cache_dir=tmp_path / "cache",
+    )  # fmt: skip
+    baton_local.kfp.install(context)
+    try:
+        http = urllib3.PoolManager(retries=False)
+        assert http.request("POST", f"{context.kfp_url}{RUNS}", json=body).status == 200
+        seen = tmp_path / "environment.json"
+        assert eventually(lambda: seen.exists() and seen.read_text().endswith("}"))
+        assert '"AWS_ENDPOINT_URL": "http://localhost:4"' in seen.read_text()
+    finally:
+        baton_local.kfp.shutdown()
+    with pytest.raises(urllib3.exceptions.NewConnectionError):
+        http.request("GET", f"{context.kfp_url}{HEALTH}")

@@ -6,6 +6,7 @@ task runs in a process of its own, with the pod's environment and nothing of the
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import logging
@@ -34,6 +35,7 @@ _COMPONENT_COMMAND = ["sh", "-ec"]
 _EXECUTOR = "python3 -m kfp.dsl.executor_main"
 _task_name: ContextVar[str] = ContextVar("task_name", default="task")
 _terminating = threading.Event()
+_print = builtins.print
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,8 @@ def _as_pod(environment: dict[str, str], folder: RunFolder, log: int) -> Iterato
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 (lives as long as the process)
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     logging.root.handlers.clear()
+    # kfp.local indents what is printed while a task runs, which this process has inherited.
+    builtins.print = _print
     try:
         yield
     except Exception:

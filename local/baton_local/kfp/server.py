@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +129,7 @@ class KfpServer:
     def _listen(self) -> None:
         self._http = bind(self._port, self._api)
         self._port = self._http.server_port
+        self._http.handle_error = _report_unless_cut
         threading.Thread(target=self._http.serve_forever, args=(0.05,), name="kfp", daemon=True).start()
 
     def _close(self) -> None:
@@ -134,3 +137,9 @@ class KfpServer:
         if http is not None:
             http.shutdown()
             http.server_close()
+
+
+def _report_unless_cut(_request: Any, address: Any) -> None:
+    # A connection that a fault has cut, or that the client gave up, is nothing to report.
+    if not isinstance(sys.exception(), ConnectionError):
+        print(f"A request from {address} failed.\n{traceback.format_exc()}", file=sys.stderr, flush=True)

@@ -96,8 +96,10 @@ def tune(run: Run, search: Search, machines: Machines, train_data: str, test_dat
     best = waiting.finish(jobs.TUNING, name, request).get("BestTrainingJob") or {}
     if not best.get("TrainingJobName"):
         raise JobFailed(f"The tuning job {name} completed, and none of its training jobs reported {search.metric}.")
-    description = waiting.describe(jobs.TRAINING, best["TrainingJobName"]) or {}
-    found = {k: v for k, v in description.get("HyperParameters", {}).items() if k != _OBJECTIVE_HYPERPARAMETER}
+    description = waiting.describe(jobs.TRAINING, best["TrainingJobName"])
+    if description is None:
+        raise JobFailed(f"The tuning job {name} names {best['TrainingJobName']} as its best, which does not exist.")
+    found = {k: v for k, v in description["HyperParameters"].items() if k != _OBJECTIVE_HYPERPARAMETER}
     objective = best.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value")
     print(f"Best: {best['TrainingJobName']}, {search.metric} {objective}, {found}")
     return found
