@@ -101,8 +101,9 @@ class Rendezvous:
         if "ended_at" in row:
             return Answer.AFTER_THE_END if _still_costs(signal.kind, observation) else Answer.IGNORED
         outcome = _outcome_of(signal.kind, row["name"], observation)
-        if outcome is None and observation.phase is Phase.ABSENT and signal.says_deleted:
-            outcome = _failure(signal.kind, row["name"], "Deleted", "was deleted while the run waited for it")
+        if outcome is None and signal.says_deleted and observation.phase is Phase.ABSENT:
+            # Absence alone does not tell a deleted thing from one that is still to be created.
+            outcome = self._never_created(signal.kind, row)
         if outcome is None:
             return self._not_ended(signal, observation)
         answer = self._send(self._park(signal.kind, signal.run_id, outcome))
