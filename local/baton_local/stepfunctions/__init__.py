@@ -19,9 +19,18 @@ def install(context: CloudContext) -> None:
     register("moto.core.config", "default_user_config", dict)["stepfunctions"] = {"execute_state_machine": True}
     # The interpreter logs every error that a state machine handles.
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
-    from baton_local.stepfunctions import api, environment, evaluation, executions, machines, status_events, tasks
+    from baton_local.stepfunctions import (
+        api,
+        environment,
+        evaluation,
+        executions,
+        machines,
+        paths,
+        status_events,
+        tasks,
+    )
 
-    for module in (environment, evaluation, status_events, machines, api):
+    for module in (environment, evaluation, paths, status_events, machines, api):
         module.install()
     tasks.install(context)
     executions.start_clock()
