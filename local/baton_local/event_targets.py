@@ -79,8 +79,8 @@ def put_in_dead_letter_queue(
     }
     if exhausted:
         texts["EXHAUSTED_RETRY_CONDITION"] = exhausted
-    attributes = {name: {"data_type": "String", "string_value": value} for name, value in texts.items()}
-    attributes["RETRY_ATTEMPTS"] = {"data_type": "Number", "string_value": str(attempts)}
+    attributes = {name: {"DataType": "String", "StringValue": value} for name, value in texts.items()}
+    attributes["RETRY_ATTEMPTS"] = {"DataType": "Number", "StringValue": str(attempts)}
     parsed = parse_arn(queue_arn)
     queues = _backend("sqs", parsed)
     body = json.dumps(consignment.event, separators=(",", ":"))

@@ -51,6 +51,12 @@ def install(context: CloudContext) -> None:
     replace(notifications, "_send_event_bridge_message", _send, ("account_id", "bucket", "event_name", "key"))
     _moto["send_event"] = register(notifications, "send_event", ("account_id", "event_name", "bucket", "key"))
     _moto["events"] = register(notifications, "S3NotificationEvent")
+    _moto["complete"] = replace(
+        models,
+        "S3Backend.complete_multipart_upload",
+        _complete_multipart_upload,
+        ("self", "bucket_name", "multipart_id", "body"),
+    )
     _moto["tag"] = replace("moto.s3.responses", "S3Response.put_object_tagging", _put_object_tagging, ("self",))
     _moto["marker"] = replace(
         models, "S3Backend._set_delete_marker", _set_delete_marker, ("self", "bucket_name", "key_name")
@@ -88,6 +94,8 @@ def _is_noise(name: str) -> bool:
     # A PUT with or without tags is one event; only the PutObjectTagging call makes "Object Tags Added".
     if name == "ObjectTagging:Put":
         return not getattr(_now, "tagging", False)
+    if name in ("ObjectCreated:Put", "ObjectCreated:Post") and getattr(_now, "completing", False):
+        return True
     return bool(getattr(_now, "quiet", False))
 
 
@@ -108,6 +116,11 @@ def _flag(name: str) -> Iterator[None]:
         yield
     finally:
         setattr(_now, name, False)
+
+
+def _complete_multipart_upload(self: Any, bucket_name: str, multipart_id: str, body: Any) -> Any:
+    with _flag("completing"):
+        return _moto["complete"](self, bucket_name, multipart_id, body)
 
 
 def _put_object_tagging(self: Any) -> Any:
