@@ -164,13 +164,13 @@ def decide(caller: Caller, question: Question, policies: PolicySet) -> Decision:
     """Answer a question for a caller under the policies."""
     keys = RequestKeys(question.keys)
     denied = _explicit_deny(policies, question, keys, caller)
-    if denied:
+    if denied is not None:
         return denied
     by_resource = _first(policies.resource, question, keys, deny=False, caller=caller)
     if caller.service or caller.federated:
         return _by_resource_only(by_resource, question)
     limited = _limits(policies, question, keys)
-    if limited:
+    if limited is not None:
         return limited
     by = _first(policies.identity, question, keys, deny=False) or by_resource
     if by:

@@ -159,7 +159,8 @@ class Gate:
         )
         key = self.directory.encryption_key(resource) if decision else ""
         if key:
-            decision = self._service_may_use_key(caller, key, resource, source_arn) or decision
+            denial = self._service_may_use_key(caller, key, resource, source_arn)
+            decision = decision if denial is None else denial
         return decision if self.enforce else Decision(True, by="nothing is enforced")
 
     def _service_keys(self, service: str, source_arn: str) -> dict[str, str | list[str]]:

@@ -65,6 +65,9 @@ S3_ACTIONS = {
     "PutBucketInventoryConfiguration": "PutInventoryConfiguration",
     "DeleteBucketInventoryConfiguration": "PutInventoryConfiguration",
     "GetBucketMetricsConfiguration": "GetMetricsConfiguration",
+    "ListBucketAnalyticsConfigurations": "GetAnalyticsConfiguration",
+    "ListBucketInventoryConfigurations": "GetInventoryConfiguration",
+    "ListBucketMetricsConfigurations": "GetMetricsConfiguration",
     "PutBucketMetricsConfiguration": "PutMetricsConfiguration",
     "DeleteBucketMetricsConfiguration": "PutMetricsConfiguration",
 }
