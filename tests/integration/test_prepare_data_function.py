@@ -1,0 +1,169 @@
+"""The function prepare_data as Lambda invokes it, on moto's S3 and DynamoDB, with the packaged pipelines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from baton.errors import InvalidDataset, RunEnded, TransientAwsError
+from tests.support.functions import ROOT, Function, deployed, get, keys, put, runs
+from tests.support.pickles import good, zipped
+from tests.support.report_samples import RUN_ID, plan
+
+UPLOAD = "uploads/mnist_kmeans/mnist.pkl.gz"
+FOLDER = f"runs/{RUN_ID}/"
+
+
+@pytest.fixture
+def prepare_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Function]:
+    # The package of the pipelines layer, as `sam build` lays it out.
+    package = tmp_path / "baton_pipelines"
+    shutil.copytree(ROOT / "pipelines/mnist_kmeans", package / "mnist_kmeans")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "baton_pipelines", raising=False)
+    with deployed("prepare_data", monkeypatch) as function:
+        runs().open(plan())
+        yield function
+    sys.modules.pop("baton_pipelines", None)
+
+
+def planned(version_id: str | None = None, **changes: Any) -> dict[str, Any]:
+    dataset = {**plan()["dataset"], "version_id": version_id}
+    return {"plan": plan(dataset=dataset, **changes)}
+
+
+def test_it_writes_what_the_contract_names_and_returns_its_facts(prepare_data: Function) -> None:
+    version = put(UPLOAD, zipped(good()))
+    data = prepare_data(planned(version))
+    uris = plan()["uris"]
+    assert data == {
+        "train": {"uri": uris["train"], "rows": 40, "columns": 784},
+        "test": {"uri": uris["test"], "rows": 8, "columns": 784},
+        "valid": {"uri": uris["valid"], "rows": 12, "columns": 784},
+        "dataset": {"uri": plan()["dataset"]["uri"], "bytes": len(zipped(good())), "version_id": version},
+    }
+    types = {key.removeprefix(FOLDER): get(key)["ContentType"] for key in keys() if key.startswith(FOLDER)}
+    assert types == {
+        "data/train_data": "application/x-recordio-protobuf",
+        "data/test_data": "application/x-recordio-protobuf",
+        "input/valid_data.csv": "text/csv",
+        "data/valid_labels.json": "application/json",
+        "data/manifest.json": "application/json",
+    }
+    manifest = json.loads(get(FOLDER + "data/manifest.json")["Body"])
+    for facts in manifest["objects"].values():
+        content = get(FOLDER + facts["path"])["Body"]
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (facts["bytes"], facts["sha256"])
+
+
+def test_it_reads_the_planned_version_even_when_another_was_uploaded_since(prepare_data: Function) -> None:
+    version = put(UPLOAD, good())
+    put(UPLOAD, b"something else altogether")
+    assert prepare_data(planned(version))["train"]["rows"] == 40
+
+
+def test_a_retry_writes_the_same_again(prepare_data: Function) -> None:
+    event = planned(put(UPLOAD, good()))
+    first = prepare_data(event)
+    before = {key: get(key)["Body"] for key in keys()}
+    assert prepare_data(event) == first
+    assert {key: get(key)["Body"] for key in keys()} == before
+
+
+def test_the_manifest_is_written_last(prepare_data: Function) -> None:
+    prepare_data(planned(put(UPLOAD, good())))
+    versions = boto3.client("s3").list_object_versions(Bucket="baton-runs", Prefix=FOLDER)["Versions"]
+    last = max(versions, key=lambda version: version["LastModified"])
+    assert last["Key"] == FOLDER + "data/manifest.json"
+
+
+def test_a_bad_data_set_leaves_nothing(prepare_data: Function) -> None:
+    with pytest.raises(InvalidDataset, match="is not a pickle"):
+        prepare_data(planned(put(UPLOAD, b"a text file")))
+    assert keys() == {UPLOAD}
+
+
+def test_a_data_set_that_is_gone_is_named(prepare_data: Function) -> None:
+    with pytest.raises(InvalidDataset, match=f"s3://baton-runs/{UPLOAD} cannot be read: .*NoSuchKey"):
+        prepare_data(planned())
+
+
+def test_the_row_width_is_the_plan_s(prepare_data: Function) -> None:
+    version = put(UPLOAD, good())
+    with pytest.raises(InvalidDataset, match=r"expected is \(rows, 64\)"):
+        prepare_data(planned(version, parameters={"feature_dim": 64}))
+
+
+def test_an_ended_run_gets_no_data(prepare_data: Function) -> None:
+    event = planned(put(UPLOAD, good()))
+    runs().end(RUN_ID)
+    with pytest.raises(RunEnded):
+        prepare_data(event)
+    assert keys() == {UPLOAD}
+
+
+def test_a_run_that_ends_in_the_middle_gets_no_manifest(
+    prepare_data: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import baton.dataset.prepare as module
+
+    whole = module._put
+
+    def ends_after_the_second(artefact: Any, *rest: Any) -> Any:
+        if artefact.name == "valid":
+            runs().end(RUN_ID)
+        return whole(artefact, *rest)
+
+    monkeypatch.setattr(module, "_put", ends_after_the_second)
+    with pytest.raises(RunEnded):
+        prepare_data(planned(put(UPLOAD, good())))
+    assert keys() == {UPLOAD, FOLDER + "data/train_data", FOLDER + "data/test_data"}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        ({"Code": "SlowDown", "Message": "m"}, TransientAwsError),
+        ({"Code": "InternalError", "Message": "m"}, TransientAwsError),
+        ({"Code": "AccessDenied", "Message": "m"}, ClientError),
+    ],
+)
+def test_aws_s_own_failures_are_retryable_by_name(
+    prepare_data: Function, monkeypatch: pytest.MonkeyPatch, error: dict[str, str], raised: type[Exception]
+) -> None:
+    from baton.clients import client
+
+    event = planned(put(UPLOAD, good()))
+
+    def fails(**_: Any) -> Any:
+        raise ClientError({"Error": error}, "PutObject")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(client("s3"), "put_object", fails)
+    with pytest.raises(raised):
+        prepare_data(event)
+
+
+def test_a_connection_that_breaks_in_the_middle_is_retryable(
+    prepare_data: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from io import BytesIO
+
+    from botocore.response import StreamingBody
+
+    from baton.clients import client
+
+    half = good()[:50_000]
+    answer = {"Body": StreamingBody(BytesIO(half), len(good()))}
+    monkeypatch.setattr(client("s3"), "get_object", lambda **_: answer)
+    with pytest.raises(TransientAwsError, match="before the whole data set was read"):
+        prepare_data(planned())
