@@ -28,6 +28,7 @@ from baton.errors import (
 from baton.ir import InputDefinition
 from baton.items import Item
 from baton.kfp import KfpClient, Run, Version
+from baton.kfp.client import POST_SECONDS
 from baton.names import TAG_EXPIRES_AT
 from baton.runs import Runs, awaited_pipeline_run
 from baton.settings import Settings
@@ -106,8 +107,8 @@ class Launcher:
     def _post(
         self, run_id: str, attempt: str, experiment_id: str, version: Version, parameters: Mapping[str, Any]
     ) -> Run:
-        # Renewed, so that the lease covers the POST; lost, if the look-up took so long that another attempt has it.
-        self._runs.claim_launch(run_id, attempt, LEASE_SECONDS)
+        # So that the lease covers the POST; it is lost if the look-up took so long that another attempt has it.
+        self._runs.renew_launch(run_id, attempt, LEASE_SECONDS, POST_SECONDS)
         try:
             return self._kfp.create_run(run_id, experiment_id, version, parameters, self._settings.kfp_service_account)
         except (KfpRefused, KfpUnavailable, KfpMisconfigured):

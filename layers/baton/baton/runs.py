@@ -97,6 +97,29 @@ class Runs:
                 raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
             raise LaunchInProgress(f"Another attempt is launching run {run_id}.") from None
 
+    def renew_launch(self, run_id: str, attempt: str, lease_seconds: float, needed_seconds: float) -> Item:
+        """Take the lease that this attempt holds for another while, right before it posts.
+
+        Raises LaunchInProgress where the attempt holds it no longer, or where less than ``needed_seconds`` are left of
+        it because the renewal itself took so long, and RunEnded where the run has a tombstone.
+        """
+        until = _number(self._items.now() + lease_seconds)
+        held = Attr("launch_attempt").eq(attempt) & Attr("launch_lease_until").exists()
+        try:
+            row = self._items.update(
+                RUN,
+                run_id,
+                {"launch_lease_until": until},
+                only_if=Attr("execution_arn").exists() & absent("ended_at") & held,
+            )
+        except ConditionFailed as failed:
+            if "ended_at" in failed.item:
+                raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
+            raise LaunchInProgress(f"Another attempt has taken over the launch of run {run_id}.") from None
+        if self._items.now() + needed_seconds > until:
+            raise LaunchInProgress(f"This attempt was held up too long to launch run {run_id}.")
+        return row
+
     def release_launch(self, run_id: str, attempt: str) -> None:
         """Free the lease of an attempt that certainly launched nothing; one that others have taken is left alone."""
         with suppress(ConditionFailed):
