@@ -80,6 +80,9 @@ def signature_of(environ: Mapping[str, Any]) -> Signature:
     scope = query.get("X-Amz-Credential", [""])[0].split("/")
     if len(scope) == 5:
         return Signature(scope[0], scope[2], scope[3], query.get("X-Amz-Security-Token", [token])[0])
+    if "AWSAccessKeyId" in query:
+        # What boto3 presigns by default for S3: signature version 2, which names no region.
+        return Signature(query["AWSAccessKeyId"][0], "", "s3", query.get("x-amz-security-token", [token])[0])
     return Signature()
 
 

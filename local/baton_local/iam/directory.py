@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import weakref
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -54,14 +55,15 @@ class Directory:
 
     def __init__(self, account_id: str) -> None:
         self.account_id = account_id
-        self._sessions: dict[str, Any] = {}
+        # Weak, so that a session which its holder has ended goes with moto's list.
+        self._sessions: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     # --- who
     def caller(self, key_id: str, token: str, partition: str) -> Caller:
         """Return who has an access key: ADMIN, a role session or a user; raise BadCredentials if nobody does."""
         if key_id == ADMINISTRATOR.access_key_id:
             return ADMIN
-        session = self._session(key_id, partition)
+        session = self._session(key_id)
         if session is not None:
             return self._session_caller(session, token)
         user = self._user_with(key_id, partition)
@@ -69,12 +71,17 @@ class Directory:
             raise BadCredentials
         return Caller(arn=user.arn, account_id=self.account_id)
 
-    def _session(self, key_id: str, partition: str) -> Any:
+    def _session(self, key_id: str) -> Any:
         if key_id not in self._sessions:
-            for known in _sts.values():
-                for session in known[partition].assumed_roles if partition in known else ():
-                    self._sessions[session.access_key_id] = session
+            for partitions in list(_sts.values()):
+                for backend in list(partitions.values()):
+                    self._sessions.update({s.access_key_id: s for s in list(backend.assumed_roles)})
         return self._sessions.get(key_id)
+
+    def partition_of_key(self, key_id: str) -> str:
+        """Return the partition of a session by its key; ``aws`` for keys that are no session's."""
+        session = self._session(key_id)
+        return str(session.partition) if session is not None else "aws"
 
     def _session_caller(self, session: Any, token: str) -> Caller:
         if token != session.session_token:

@@ -40,7 +40,7 @@ class Gate:
             return self._web_identity(call)
         if not call.key_id:
             return anonymous(call)
-        partition = partition_of(call.region)
+        partition = self._partition(call)
         try:
             caller = self.directory.caller(call.key_id, call.token, partition)
         except BadCredentials as error:
@@ -50,6 +50,9 @@ class Gate:
             return self._untrusted_role(call)
         place = Place(partition, call.region, self.directory.account_id)
         return self._first_denial(call, caller, place) or self._untrusted_role(call)
+
+    def _partition(self, call: Call) -> str:
+        return partition_of(call.region) if call.region else self.directory.partition_of_key(call.key_id)
 
     def _web_identity(self, call: Call) -> Answer | None:
         """Evaluate the trust policy for a web identity, which signs nothing: its token's subject is what counts."""
@@ -71,10 +74,10 @@ class Gate:
 
     def may_list(self, call: Call) -> bool:
         """Return whether the caller of an S3 call may list its bucket (without a line in the log)."""
-        caller = self.directory.caller(call.key_id, call.token, partition_of(call.region))
+        caller = self.directory.caller(call.key_id, call.token, self._partition(call))
         if caller is ADMIN or not self.enforce:
             return True
-        bucket = f"arn:{partition_of(call.region)}:s3:::{call.params['Bucket']}"
+        bucket = f"arn:{self._partition(call)}:s3:::{call.params['Bucket']}"
         policies = self._policies_of(caller, call.key_id)
         question = Question("s3:ListBucket", bucket, self._keys(caller, call, policies, bucket))
         resource = self.directory.resource_policies(question.action, bucket)

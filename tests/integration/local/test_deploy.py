@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from baton_local import deploy
 
+from baton_local import deploy
 from tests.integration.local.embedded import Cloud, running
 
 ROOT = Path(__file__).parents[3]
@@ -135,7 +134,7 @@ def test_the_real_sam_cli_deploys_updates_and_deletes(cloud: Cloud, built):
 
     environment = {**deploy.sam_environment(), **cloud.environment(region)}
     command = ["sam", "delete", "--stack-name", "by-sam", "--region", region, "--no-prompts"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=os.getcwd())
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     with pytest.raises(cloud.client("cloudformation", region).exceptions.ClientError, match="does not exist"):
         cloud.client("cloudformation", region).describe_stacks(StackName="by-sam")
