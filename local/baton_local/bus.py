@@ -35,6 +35,7 @@ _jitter = random.Random()  # noqa: S311 (spreads retries)
 
 def install(context: CloudContext) -> None:
     """Replace moto's EventBridge by one that delivers."""
+    shutdown()
     _installed[:] = [(context, Dispatcher(context.dials))]
     models = "moto.events.models"
     replace(models, "Rule.send_to_targets", _send_to_targets, ("self", "original_event", "transform_input"))

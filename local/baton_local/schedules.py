@@ -86,6 +86,7 @@ def install(context: CloudContext) -> None:
         ),
     )
     _moto["ValidationException"] = register("moto.events.exceptions", "ValidationException")
+    shutdown()
     _clocks[:] = [ScheduleClock(context.clock_scale)]
     threading.Thread(target=_clocks[0].run, name="schedules", daemon=True).start()
 

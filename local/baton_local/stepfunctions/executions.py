@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import weakref
@@ -37,6 +38,7 @@ _ENDS = {
 
 def start_clock() -> None:
     """Start the one clock by which executions time out."""
+    stop_clock()
     _clock[:] = [Dispatcher(Dials())]
 
 
@@ -109,8 +111,10 @@ class Run(Execution):
             self.redrive_date = datetime.now(UTC)
             self.exec_status = ExecutionStatus.RUNNING
             self.stop_date = self.error = self.cause = None
+            # Copies: threads of the former drive may not have noticed yet that it is over.
+            self.progress = copy.deepcopy(self.progress)
             self.progress.resume()
-            self.history.reopen()
+            self.history = self.history.continued()
         emit_status(self)
         details = {"executionRedrivenEventDetails": {"redriveCount": self.redrive_count}}
         self._drive(HistoryEventType.ExecutionRedriven, details)
@@ -129,13 +133,16 @@ class Run(Execution):
             self.env.set_timed_out()
 
     def _drive(self, event_type: Any, details: Any) -> None:
-        env = self.exec_worker.env = self._environment()  # type: ignore[union-attr]
-        self.history.add_event(
-            context=env.event_history_context,
-            event_type=event_type,
-            event_details=details,
-            update_source_event_id=False,
-        )
+        with self._lock:
+            if self.exec_status != ExecutionStatus.RUNNING:
+                return
+            env = self.exec_worker.env = self._environment()  # type: ignore[union-attr]
+            self.history.add_event(
+                context=env.event_history_context,
+                event_type=event_type,
+                event_details=details,
+                update_source_event_id=False,
+            )
         threading.Thread(target=self._work, args=(env,), name=f"execution {self.name}", daemon=True).start()
 
     def _work(self, env: Any) -> None:

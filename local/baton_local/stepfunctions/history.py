@@ -28,10 +28,12 @@ class History(EventManager):
             self.add_event(context=context, event_type=event_type, event_details=details)
             self._closed = True
 
-    def reopen(self) -> None:
-        """Let events be added again, because the execution is redriven."""
-        with self._gate:
-            self._closed = False
+    def continued(self) -> History:
+        """Return an open history that begins with these events, for a redrive; this one stays closed."""
+        history = History(self._cloud_watch_logging_session)
+        history._history_event_list.extend(self.get_event_history())
+        history._event_id_gen._next_id = self._event_id_gen._next_id
+        return history
 
     def last_id(self) -> int:
         """Return the id of the last event."""

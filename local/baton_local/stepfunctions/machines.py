@@ -25,56 +25,30 @@ _starting = threading.Lock()
 _weights = random.Random()  # noqa: S311 (an alias's routing)
 
 
+_CREATE = (
+    *("self", "name", "definition", "roleArn", "tags", "publish", "loggingConfiguration", "tracingConfiguration"),
+    *("encryptionConfiguration", "version_description", "sm_type"),
+)
+_UPDATE = (
+    *("self", "arn", "definition", "role_arn", "logging_configuration", "tracing_configuration"),
+    *("encryption_configuration", "publish", "version_description"),
+)
+_START = ("self", "state_machine_arn", "name", "execution_input", "trace_header")
+
+
 def install() -> None:
     """Open the seams."""
-    module, name = _PARSER, "StepFunctionsParserBackend"
-    _moto["create"] = replace(
-        module,
-        f"{name}.create_state_machine",
-        _create_state_machine,
-        (
-            "self",
-            "name",
-            "definition",
-            "roleArn",
-            "tags",
-            "publish",
-            "loggingConfiguration",
-            "tracingConfiguration",
-            "encryptionConfiguration",
-            "version_description",
-            "sm_type",
-        ),
-    )
-    _moto["update"] = replace(
-        module,
-        f"{name}.update_state_machine",
-        _update_state_machine,
-        (
-            "self",
-            "arn",
-            "definition",
-            "role_arn",
-            "logging_configuration",
-            "tracing_configuration",
-            "encryption_configuration",
-            "publish",
-            "version_description",
-        ),
-    )
+    backend = "StepFunctionsParserBackend"
+    _moto["create"] = replace(_PARSER, f"{backend}.create_state_machine", _create_state_machine, _CREATE)
+    _moto["update"] = replace(_PARSER, f"{backend}.update_state_machine", _update_state_machine, _UPDATE)
     # The definition is checked above, where the partition is known.
-    replace(module, f"{name}._validate_definition", staticmethod(lambda **_: None), ("definition",))
-    replace(
-        module,
-        f"{name}.start_execution",
-        start_execution,
-        ("self", "state_machine_arn", "name", "execution_input", "trace_header"),
-    )
+    replace(_PARSER, f"{backend}._validate_definition", staticmethod(lambda **_: None), ("definition",))
+    replace(_PARSER, f"{backend}.start_execution", start_execution, _START)
     _moto["delete"] = replace(_MODELS, "StepFunctionBackend.delete_state_machine", _delete_machine, ("self", "arn"))
     replace(_MODELS, "StateMachine.publish", _publish, ("self", "description"))
     # CloudFormation and the tagging API see the backend that executes; moto finds a service's URLs by the module.
     executing = register(_PARSER, "stepfunctions_parser_backends")
-    replace(_PARSER, "StepFunctionsParserBackend.__module__", _MODELS)
+    replace(_PARSER, f"{backend}.__module__", _MODELS)
     replace(_MODELS, "stepfunctions_backends", executing, None, imported_in="moto")
 
 
@@ -149,24 +123,28 @@ def start_execution(
         existing = _existing(machine, name, text)
         if existing is not None:
             return existing
-        run = Run(
-            version_arn=target.arn if target is not machine else None,
-            alias_arn=alias_arn,
-            machine_arn=machine.arn,
-            name=name,
-            sm_type="STANDARD",
-            role_arn=target.roleArn,
-            exec_arn=f"{machine.arn.replace(':stateMachine:', ':execution:')}:{name}",
-            account_id=self.account_id,
-            region_name=self.region_name,
-            state_machine=Snapshot(target, machine),
-            start_date=datetime.now(UTC),
-            input_data=text,
-            trace_header=trace_header,
-        )
+        run = _new_run(self, machine, target, alias_arn, name, text)
+        run.trace_header = trace_header
         machine.executions.append(run)
     run.start()
     return run
+
+
+def _new_run(backend: Any, machine: Any, target: Any, alias_arn: str | None, name: str, text: str) -> Run:
+    return Run(
+        version_arn=target.arn if target is not machine else None,
+        alias_arn=alias_arn,
+        machine_arn=machine.arn,
+        name=name,
+        sm_type="STANDARD",
+        role_arn=target.roleArn,
+        exec_arn=f"{machine.arn.replace(':stateMachine:', ':execution:')}:{name}",
+        account_id=backend.account_id,
+        region_name=backend.region_name,
+        state_machine=Snapshot(target, machine),
+        start_date=datetime.now(UTC),
+        input_data=text,
+    )
 
 
 class Snapshot:

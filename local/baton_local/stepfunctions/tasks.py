@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import threading
 from typing import Any
 
 import boto3
@@ -39,6 +40,7 @@ _TASK = "moto.stepfunctions.parser.asl.component.state.exec.state_task"
 _SYNC_POLL_SECONDS = 0.25
 _LONGEST_CALL_SECONDS = 3600
 _moto: dict[str, Any] = {}
+_making = threading.RLock()
 
 
 def install(context: CloudContext) -> None:
@@ -74,8 +76,14 @@ def _client_for(url: str, region: str, service: str, state_credentials: Any = No
     return _role_client(url, region, service, role_arn)
 
 
-@functools.lru_cache(maxsize=256)
 def _role_client(url: str, region: str, service: str, role_arn: str) -> Any:
+    # Many branches ask at once, and making a client costs tenths of a second.
+    with _making:
+        return _make_role_client(url, region, service, role_arn)
+
+
+@functools.lru_cache(maxsize=256)
+def _make_role_client(url: str, region: str, service: str, role_arn: str) -> Any:
     """Return a client that acts with a session of a state machine's role, as long as a Lambda function may take."""
     config = Config(
         parameter_validation=False,
@@ -85,8 +93,13 @@ def _role_client(url: str, region: str, service: str, role_arn: str) -> Any:
         max_pool_connections=256,
     )
     credentials = role_credentials(role_arn, region, "states").client_arguments()
-    session = boto3.session.Session()
-    return session.client(service, region_name=region, endpoint_url=url, config=config, **credentials)  # type: ignore[call-overload]
+    return _session().client(service, region_name=region, endpoint_url=url, config=config, **credentials)
+
+
+@functools.cache
+def _session() -> Any:
+    """Return the one session whose clients share the descriptions of the services."""
+    return boto3.session.Session()
 
 
 # --- one attempt ------------------------------------------------------------------------------------------------------
@@ -181,10 +194,15 @@ def _poll(self: Any, env: Any, attempt: Attempt, parts: dict[str, Any]) -> Any:
 # --- how the SDK's operations are spelt -------------------------------------------------------------------------------
 
 
-@functools.cache
 def _service_model(service: str) -> tuple[Any, dict[str, str]]:
-    client = boto3.session.Session().client(
-        service,  # type: ignore[call-overload]
+    with _making:
+        return _load_service_model(service)
+
+
+@functools.cache
+def _load_service_model(service: str) -> tuple[Any, dict[str, str]]:
+    client = _session().client(
+        service,
         region_name="us-east-1",
         aws_access_key_id="none",
         aws_secret_access_key="none",  # noqa: S106 (only the service's description is used)
