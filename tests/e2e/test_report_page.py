@@ -121,12 +121,12 @@ def test_digits_and_matrix_are_drawn(browser: Browser, pages: dict[str, Path]) -
     columns = table.locator("thead th").count() - 1
     assert columns >= 10
     assert matrix.locator("rect.ground").count() == 10 * columns
-    shown = sum(int(text) for text in matrix.locator("text.count").all_inner_texts())
+    shown = sum(int(text) for text in matrix.locator("text.count").all_text_contents())
     assert shown == 50
     assert not table.is_visible()
     visit.page.click("text=The matrix as a table")
     assert table.is_visible()
-    assert sum(int(cell) for cell in table.locator("td").all_inner_texts()) == shown
+    assert sum(int(cell) for cell in table.locator("td").all_text_contents()) == shown
     visit.page.close()
 
 
