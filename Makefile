@@ -46,7 +46,7 @@ tools/lint/node_modules: tools/lint/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix tools/lint --silent && touch $@; fi
 
 bench: setup ## Measure what is fast on purpose
-	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python "$$benchmark"; done
+	@for benchmark in benchmarks/bench_*.py; do PYTHONPATH=layers/baton $(BIN)/python "$$benchmark"; done
 
 build: setup ## Build the deployment with SAM
 	PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
