@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from baton_local.cloudformation import api
+from baton_local.cloudformation import api, gaps
 from baton_local.cloudformation.service import CloudFormation
 from baton_local.context import CloudContext
 from baton_local.seams import register
@@ -22,4 +22,5 @@ def _managed_policies(partition: str) -> dict[str, str]:
 
 def install(context: CloudContext) -> None:
     """Answer CloudFormation's API by the engine."""
+    gaps.install()
     api.install(CloudFormation(context.url, context.account_id, _managed_policies))

@@ -172,7 +172,7 @@ class Permission(ResourceType):
             )
 
 
-_MAPPING_FIXED = {"EventSourceArn", "SelfManagedEventSource", "StartingPosition", "StartingPositionTimestamp"}
+_MAPPING_FIXED = ("EventSourceArn", "StartingPosition")
 
 
 class EventSourceMapping(ResourceType):
