@@ -324,7 +324,12 @@ def sam_deploy(
     arguments += ["--resolve-s3", "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     arguments += ["--capabilities", *CAPABILITIES]
     arguments += ["--parameter-overrides", *(f"ParameterKey={k},ParameterValue={v}" for k, v in given.items())]
-    _sam(*arguments, cwd=built.folder, environment={**sam_environment(), **cloud.environment(region)})
+    try:
+        _sam(*arguments, cwd=built.folder, environment={**sam_environment(), **cloud.environment(region)})
+    except DeployError as error:
+        cloudformation = cloud.client("cloudformation", region)
+        reasons = _reasons(cloudformation, stack_name) if _status(cloudformation, stack_name) else ""
+        raise DeployError(f"{error}\n{reasons}".rstrip()) from error
     return outputs(cloud, stack_name, region)
 
 
