@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from baton.clients import client
 from baton.items import DynamoItems
 from baton.observability import count, lambda_entry, logger

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from baton.clients import client
 from baton.observability import count, lambda_entry, logger
 from baton.report.write import Writer

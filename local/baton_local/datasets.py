@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from baton.dataset.mnist import read_mnist
 from baton.dataset.source import Limits
 
