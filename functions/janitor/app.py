@@ -27,6 +27,8 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def _tell(done: Round) -> None:
     count("JanitorRound")
     count("JanitorNotReached", done.not_reached)
+    count("OldestWaiterSeconds", max(0, done.oldest_waiter_seconds))
+    count("OverdueSeconds", max(0, done.overdue_seconds))
     for reason, found in done.counts().items():
         count(f"JanitorFound{reason.capitalize()}", found)
     logger.info("The janitor has made its round.", extra=done.as_dict())

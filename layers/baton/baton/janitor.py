@@ -44,10 +44,16 @@ class HandedOver:
 
 @dataclass
 class Round:
-    """What a round looked at and did; ``not_reached`` are the rows left to the next round for want of time."""
+    """What a round looked at and did; ``not_reached`` are the rows left to the next round for want of time.
+
+    ``oldest_waiter_seconds``: the age of the oldest run that has not ended; ``overdue_seconds``: how far the one that is
+    furthest past its deadline is past it.
+    """
 
     looked_at: int = 0
     not_reached: int = 0
+    oldest_waiter_seconds: float = 0
+    overdue_seconds: float = 0
     handed_over: list[HandedOver] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
@@ -78,6 +84,7 @@ class Janitor:
         done = Round()
         with retryable_aws_errors():
             rows = self._in_turn([row for row in self._runs.all() if self._may_be_left(row)])
+            self._measure(rows, done)
             for row in rows:
                 if remaining_ms() < _TIME_TO_FINISH_MS:
                     done.not_reached = len(rows) - done.looked_at
@@ -85,6 +92,11 @@ class Janitor:
                 done.looked_at += 1
                 self._look(row, done)
         return done
+
+    def _measure(self, rows: list[Item], done: Round) -> None:
+        waiting = [row for row in rows if "ended_at" not in row]
+        done.oldest_waiter_seconds = max((self._now() - row["created_at"] for row in waiting), default=0)
+        done.overdue_seconds = max((self._now() - row["deadline_at"] for row in waiting), default=0)
 
     def _in_turn(self, rows: list[Item]) -> list[Item]:
         # Were there too many for one round, each hour begins elsewhere, so that every row has its turn.

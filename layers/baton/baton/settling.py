@@ -30,7 +30,7 @@ from baton.rendezvous import Answer, Rendezvous
 from baton.runs import Runs
 from baton.settings import Settings, settings
 from baton.things import Things
-from baton.tokens import StepFunctionsTokens
+from baton.tokens import StepFunctionsTokens, TokenInvalid
 
 FIRST_DELAY_SECONDS = 5
 LONGEST_DELAY_SECONDS = 60
@@ -84,6 +84,8 @@ class Settling:
         except Unsettled as error:
             return self._look_again(record, error)
         except Exception as error:
+            if isinstance(error, TokenInvalid):
+                count("InvalidToken")
             logger.exception("The message could not be handled.")
             return self._try_again(record, error)
 
