@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from baton.catalogue import Catalogue
 from baton.clients import client
 from baton.items import DynamoItems

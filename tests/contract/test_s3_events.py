@@ -33,7 +33,7 @@ NOT_FOR_THE_RULE = {"object_created_by_a_run", "object_created_foreign_bucket", 
 
 
 class _Template(yaml.SafeLoader):
-    """Reads a template's intrinsic functions as what they are for the rule: ``!Ref`` is the bucket's name."""
+    """Reads a template's intrinsic functions for a stack that makes its bucket: ``!If`` is its first choice."""
 
 
 def _intrinsic(loader, suffix, node):
@@ -42,7 +42,8 @@ def _intrinsic(loader, suffix, node):
     if isinstance(node, yaml.ScalarNode):
         return loader.construct_scalar(node)
     if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
+        values = loader.construct_sequence(node, deep=True)
+        return values[1] if suffix == "If" else values
     return loader.construct_mapping(node, deep=True)
 
 
