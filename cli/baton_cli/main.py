@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from baton_cli import data, local
+from baton_cli import data, doctor, local
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,6 +15,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     local.add_to(commands)
     data.add_to(commands)
+    doctor.add_to(commands)
     return top
 
 
