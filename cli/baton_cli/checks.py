@@ -105,6 +105,10 @@ def examine(patient: Patient) -> Iterator[Finding]:
         yield from _guarded(after, patient)
 
 
+def _judge(check: str, good: bool, right: str, wrong: str, mend: str) -> Finding:
+    return Finding(check, OK, right) if good else Finding(check, WRONG, wrong, mend)
+
+
 def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
     name = check.__name__.removeprefix("check_")
     try:
@@ -120,8 +124,12 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
     if patient.partition.startswith("aws-us-gov") or patient.partition == expected:
         yield Finding("identity", OK, who)
     else:
-        yield Finding("identity", WRONG, f"{who}: these credentials are of another partition than the region.",
-                      "aws configure --profile PROFILE && export AWS_PROFILE=PROFILE")  # fmt: skip
+        yield Finding(
+            "identity",
+            WRONG,
+            f"{who}: these credentials are of another partition than the region.",
+            "aws configure --profile PROFILE && export AWS_PROFILE=PROFILE",
+        )
 
 
 def check_images(patient: Patient) -> Iterator[Finding]:
@@ -132,8 +140,12 @@ def check_images(patient: Patient) -> Iterator[Finding]:
         if image:
             yield Finding("image", OK, f"{pipeline.name} trains with {image}")
         else:
-            yield Finding("image", WRONG, f"{pipeline.name} knows no image account for {patient.region}.",
-                          f"edit [images.accounts] in pipelines/{pipeline.name}/pipeline.toml")  # fmt: skip
+            yield Finding(
+                "image",
+                WRONG,
+                f"{pipeline.name} knows no image account for {patient.region}.",
+                f"edit [images.accounts] in pipelines/{pipeline.name}/pipeline.toml",
+            )
 
 
 def check_quotas(patient: Patient) -> Iterator[Finding]:
@@ -180,8 +192,12 @@ def check_plan(patient: Patient) -> Iterator[Finding]:
         jobs = int(value.get("max_tuning_jobs", 0)) if "tuning" in pipeline.stages else 0
         kinds = [f"{n} x {instance} ({kind})" for (kind, instance), n in instances_at_once(pipeline).items()]
         limit = f"each training job at most {value.get('training_max_seconds', '?')} s"
-        yield Finding("plan", OK, f"{pipeline.name}: {jobs} tuning jobs and one training job, {limit}; at once "
-                      f"{', '.join(kinds)}; endpoint afterwards: {pipeline.endpoint_fate}")  # fmt: skip
+        yield Finding(
+            "plan",
+            OK,
+            f"{pipeline.name}: {jobs} tuning jobs and one training job, {limit}; at once "
+            f"{', '.join(kinds)}; endpoint afterwards: {pipeline.endpoint_fate}",
+        )
 
 
 def check_stack(patient: Patient) -> Iterator[Finding]:
@@ -195,15 +211,21 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
 def check_bucket(patient: Patient) -> Iterator[Finding]:
     """The run bucket tells EventBridge of uploads and keeps versions."""
     bucket, s3 = patient.outputs["RunBucketName"], patient.client("s3")
-    told = "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=bucket)
-    yield Finding("notifications", OK, f"{bucket} tells EventBridge of uploads") if told else Finding(
-        "notifications", WRONG, f"{bucket} does not tell EventBridge of uploads, so none starts a run.",
+    yield _judge(
+        "notifications",
+        "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=bucket),
+        f"{bucket} tells EventBridge of uploads",
+        f"{bucket} does not tell EventBridge of uploads, so none starts a run.",
         f"aws s3api put-bucket-notification-configuration --bucket {bucket} "
-        "--notification-configuration '{\"EventBridgeConfiguration\": {}}'")  # fmt: skip
-    versioned = s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
-    yield Finding("versions", OK, f"{bucket} keeps versions") if versioned else Finding(
-        "versions", WRONG, f"{bucket} keeps no versions: an overwritten upload could be read for another.",
-        f"aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled")  # fmt: skip
+        "--notification-configuration '{\"EventBridgeConfiguration\": {}}'",
+    )
+    yield _judge(
+        "versions",
+        s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
+        f"{bucket} keeps versions",
+        f"{bucket} keeps no versions: an overwritten upload could be read for another.",
+        f"aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled",
+    )
 
 
 def check_rules(patient: Patient) -> Iterator[Finding]:
@@ -225,14 +247,22 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
     name = "ApproximateNumberOfMessages"
     answer = patient.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
     count = int(answer["Attributes"][name])
-    yield Finding("dead letters", OK, "none") if count == 0 else Finding(
-        "dead letters", WRONG, f"{count} events could not be handled (docs/operations.md).",
-        f"aws sqs receive-message --queue-url {url} --message-attribute-names All --region {patient.region}")  # fmt: skip
+    yield _judge(
+        "dead letters",
+        count == 0,
+        "none",
+        f"{count} events could not be handled (docs/operations.md).",
+        f"aws sqs receive-message --queue-url {url} --message-attribute-names All --region {patient.region}",
+    )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
-    yield Finding("queue mapping", OK, state) if state == "Enabled" else Finding(
-        "queue mapping", WRONG, f"The outcome queue is not read: the mapping is {state}.",
-        f"aws lambda update-event-source-mapping --uuid {mapping} --enabled --region {patient.region}")  # fmt: skip
+    yield _judge(
+        "queue mapping",
+        state == "Enabled",
+        state,
+        f"The outcome queue is not read: the mapping is {state}.",
+        f"aws lambda update-event-source-mapping --uuid {mapping} --enabled --region {patient.region}",
+    )
 
 
 def check_role(patient: Patient) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from typing import Any
 from baton_cli.show import Screen
 from baton_local import datasets
 from baton_local.cloud import CloudError, EmbeddedCloud
+from baton_local.deploy import DeployError
 from baton_local.deployment import Deployment, repository
 from baton_local.dials import Dials
 from baton_local.run import NotStarted, Result, Run
@@ -82,7 +83,7 @@ def _run(chosen: argparse.Namespace) -> int:
             return screen.refuse(f"There is no file {dataset}: --dataset takes a .pkl or .pkl.gz file.")
         with EmbeddedCloud(dials=dials, speed=SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud:
             result = _one_run(cloud, chosen, dataset, given, screen)
-    except (ValueError, CloudError) as error:
+    except (ValueError, CloudError, DeployError) as error:
         return screen.refuse(str(error))
     if chosen.json:
         chosen.json.write_text(json.dumps(result.as_dict(), indent=2, default=str) + "\n")
@@ -99,8 +100,9 @@ def _one_run(
     try:
         execution = run.start(dataset, given)
     except NotStarted as refusal:
-        return Result("REFUSED", "UploadRefused", str(refusal), None, None, chosen.region, 0.0,
-                      leftovers=deployment.leftovers())  # fmt: skip
+        return Result(
+            "REFUSED", "UploadRefused", str(refusal), None, None, chosen.region, 0.0, leftovers=deployment.leftovers()
+        )
     screen.step("The S3 event started the execution:")
     return run.follow(execution, screen.visit)
 
@@ -122,8 +124,9 @@ def _up(chosen: argparse.Namespace) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        cloud = EmbeddedCloud(dials=dials_of(chosen), speed=SPEED, log=chosen.log, port=chosen.port,
-                              cache_dir=repository() / ".cache")  # fmt: skip
+        cloud = EmbeddedCloud(
+            dials=dials_of(chosen), speed=SPEED, log=chosen.log, port=chosen.port, cache_dir=repository() / ".cache"
+        )
         with cloud:
             if chosen.deploy:
                 deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
@@ -133,7 +136,7 @@ def _up(chosen: argparse.Namespace) -> int:
                 pass
             if not stop.is_set():
                 return screen.refuse("The embedded cloud ended by itself. Its log ends:\n" + cloud.log_tail())
-    except (ValueError, CloudError) as error:
+    except (ValueError, CloudError, DeployError) as error:
         return screen.refuse(str(error))
     except KeyboardInterrupt:
         print(file=sys.stderr)
