@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from baton_local import deploy
 from baton_local.cloud import EmbeddedCloud
+from baton_local.deploy import build, deploy
 from baton_local.kfp_reader import KfpReader
 from baton_local.leftovers import Leftovers
 
@@ -48,7 +48,7 @@ class Deployment:
         """Build and deploy the checkout's own template."""
         runtime = f"python3.{sys.version_info.minor}"
         tell(f"Building the functions and layers for {runtime} (sam build)")
-        built = deploy.build(repository(), repository() / ".aws-sam" / "baton-local", runtime)
+        built = build(repository(), repository() / ".aws-sam" / "baton-local", runtime)
         tell(f"Deploying template.yaml as stack {STACK} in {region}")
         values = {
             "KfpUrl": cloud.kfp_url,
@@ -58,7 +58,7 @@ class Deployment:
             **QUICK,
             **(parameters or {}),
         }
-        return cls(cloud, region, deploy.deploy(cloud, STACK, region, values, built))
+        return cls(cloud, region, deploy(cloud, STACK, region, values, built))
 
     def client(self, service: str) -> Any:
         """Return the administrator's client of a service in this region."""
