@@ -2,7 +2,7 @@
 
 "Events that Amazon SageMaker AI sends to Amazon EventBridge" (automating-sagemaker-with-eventbridge). Its traps are
 kept: job times are strings of epoch milliseconds, endpoint times numbers, transform times ISO 8601; FailureReason
-is there only when something failed; Tags is a map; an endpoint's status is spelt IN_SERVICE.
+is there only when a training or transform job failed; Tags is a map; an endpoint's status is spelt IN_SERVICE.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ MODEL = "SageMaker Model State Change"
 _TRAINING_FIELDS = [
     "TrainingJobName",
     "TrainingJobArn",
-    "TuningJobArn",
     "TrainingJobStatus",
     "SecondaryStatus",
     "FailureReason",
@@ -43,9 +42,6 @@ _TRAINING_FIELDS = [
     "TrainingEndTime",
     "LastModifiedTime",
     "SecondaryStatusTransitions",
-    "FinalMetricDataList",
-    "EnableNetworkIsolation",
-    "EnableManagedSpotTraining",
 ]
 _TUNING_FIELDS = [
     "HyperParameterTuningJobName",
@@ -54,10 +50,8 @@ _TUNING_FIELDS = [
     "HyperParameterTuningJobStatus",
     "CreationTime",
     "LastModifiedTime",
-    "HyperParameterTuningEndTime",
     "TrainingJobStatusCounters",
     "ObjectiveStatusCounters",
-    "FailureReason",
 ]
 _TRANSFORM_FIELDS = [
     "TransformJobName",
@@ -81,7 +75,6 @@ _ENDPOINT_FIELDS = [
     "EndpointArn",
     "EndpointConfigName",
     "ProductionVariants",
-    "FailureReason",
     "CreationTime",
     "LastModifiedTime",
 ]

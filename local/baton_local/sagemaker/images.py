@@ -30,9 +30,9 @@ def registry() -> dict[str, Any]:
 @functools.cache
 def url_suffix(region: str) -> str:
     """Return the domain of a region's endpoints: amazonaws.com, or amazonaws.com.cn in China."""
-    resolver = get_session().get_component("endpoint_resolver")
-    found = resolver.construct_endpoint("s3", region) or {}
-    return str(found.get("dnsSuffix", "amazonaws.com"))
+    partitions = get_session().get_data("partitions")["partitions"]
+    fits = [p for p in partitions if region in p["regions"] or re.match(p["regionRegex"], region)]
+    return str(fits[0]["outputs"]["dnsSuffix"]) if fits else "amazonaws.com"
 
 
 def check_image(uri: str, region: str) -> None:

@@ -148,9 +148,14 @@ def seed_of(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
+def preload() -> None:
+    """Import what ``fit`` needs, which takes a second."""
+    import sklearn.cluster  # type: ignore[import-untyped] # noqa: F401
+
+
 def fit(rows: Matrix, parameters: Hyperparameters, seed: int) -> Matrix:
     """Return the ``k`` centres (k, feature_dim) of the rows; deterministic for a seed."""
-    from sklearn.cluster import KMeans  # type: ignore[import-untyped]
+    from sklearn.cluster import KMeans
 
     centres, weights = _many_centres(rows, parameters, seed)
     if len(centres) <= parameters.k:
@@ -183,7 +188,8 @@ def _many_centres(rows: Matrix, parameters: Hyperparameters, seed: int) -> tuple
         batch_size=batch,
         max_iter=parameters.epochs,
         max_no_improvement=None,
-        compute_labels=False,
+        # scikit-learn fails without labels when there is one batch only: it has no inertia then.
+        compute_labels=parameters.epochs * len(rows) < 2 * batch,
         random_state=seed,
     ).fit(rows)
     centres = np.asarray(model.cluster_centers_, np.float32)

@@ -96,6 +96,7 @@ class WorkerPool:
     """At most ``size`` workers, started when they are first needed."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self._free = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
@@ -116,6 +117,12 @@ class WorkerPool:
         finally:
             self._free.release()
 
+    def warm(self) -> None:
+        """Start a worker that will soon be needed, unless one is idle or there are enough."""
+        with self._lock:
+            if not self._idle and len(self._all) < self._size:
+                self._idle.append(self._start())
+
     def close(self) -> None:
         """Kill every worker."""
         with self._lock:
@@ -131,9 +138,12 @@ class WorkerPool:
                     return worker
                 self._all.remove(worker)
                 worker.close()
-            worker = Worker()
-            self._all.append(worker)
-            return worker
+            return self._start()
+
+    def _start(self) -> Worker:
+        worker = Worker()
+        self._all.append(worker)
+        return worker
 
     def _give_back(self, worker: Worker) -> None:
         with self._lock:

@@ -93,6 +93,7 @@ class Job(Resource):
     def start(self) -> None:
         """Announce the job and run it."""
         self.announce()
+        engine.current().pool.warm()
         threading.Thread(target=self._run, name=self.arn, daemon=True).start()
 
     def when_ended(self, listener: Callable[[], None]) -> None:

@@ -199,6 +199,7 @@ def main() -> None:
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
 
+    kmeans.preload()
     for line in sys.stdin:
         send(answer(json.loads(line), lambda phase: send({"phase": phase})))
 
