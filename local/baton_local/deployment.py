@@ -43,7 +43,7 @@ class Deployment:
         cloud: EmbeddedCloud,
         region: str,
         parameters: Mapping[str, str] | None = None,
-        tell: Callable[[str], None] = lambda line: None,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> Deployment:
         """Build and deploy the checkout's own template."""
         runtime = f"python3.{sys.version_info.minor}"

@@ -77,7 +77,7 @@ class Run:
             s3.put_object(Bucket=bucket, Key=f"uploads/{self._pipeline}/run.json", Body=json.dumps(content).encode())
         return self._started()
 
-    def follow(self, execution_arn: str, tell: Tell = lambda visit: None) -> Result:
+    def follow(self, execution_arn: str, tell: Tell = lambda _visit: None) -> Result:
         """Wait until the execution and the clean-up after it are over; return what became of the run."""
         stepfunctions = self._deployment.client("stepfunctions")
         history = History(stepfunctions, execution_arn)
