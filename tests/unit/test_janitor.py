@@ -55,7 +55,13 @@ class Hour:
     def run(self, number: int, status: str | None, **attributes: Any) -> str:
         """Add a run; a status of None means that Step Functions has forgotten its execution."""
         run_id, arn = f"bt-{number:013}", f"arn:execution:{number}"
-        row = {"execution_arn": arn, "created_at": NOW - 3000, "deadline_at": NOW + 3000, "expires_tag": EXPIRES_LATER, **attributes}
+        row = {
+            "execution_arn": arn,
+            "created_at": NOW - 3000,
+            "deadline_at": NOW + 3000,
+            "expires_tag": EXPIRES_LATER,
+            **attributes,
+        }
         self.items.stored[RUN, run_id] = {"kind": RUN, "name": run_id, **row}
         if status:
             self.stepfunctions.statuses[arn] = status

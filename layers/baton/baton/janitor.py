@@ -46,8 +46,8 @@ class HandedOver:
 class Round:
     """What a round looked at and did; ``not_reached`` are the rows left to the next round for want of time.
 
-    ``oldest_waiter_seconds``: the age of the oldest run that has not ended; ``overdue_seconds``: how far the one that is
-    furthest past its deadline is past it.
+    ``oldest_waiter_seconds``: the age of the oldest run that has not ended; ``overdue_seconds``: how far the one that
+    is furthest past its deadline is past it.
     """
 
     looked_at: int = 0
