@@ -38,7 +38,6 @@ def test_the_top_level_is_as_the_architecture_says() -> None:
         "local",
         "cli",
         "docs",
-        "deploy",
         "requirements",
     ]
     assert not [name for name in folders if not (ROOT / name).is_dir()]
