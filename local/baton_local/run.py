@@ -61,12 +61,14 @@ class Run:
         self._deployment = deployment
         self._pipeline = pipeline
         self._topic = _Listener(deployment)
+        self._earlier: set[str] = set()
 
     def start(self, dataset: Path, given: Mapping[str, Any] | None = None) -> str:
         """Upload the data set, or a ``run.json`` that names it; return the ARN of the execution that starts.
 
         Raises NotStarted where none does.
         """
+        self._note_earlier()
         s3, bucket = self._deployment.client("s3"), self._deployment.bucket
         if given is None:
             s3.upload_file(str(dataset), bucket, f"uploads/{self._pipeline}/{dataset.name}")
@@ -76,6 +78,14 @@ class Run:
             content = {"dataset": f"s3://{bucket}/{key}", **given}
             s3.put_object(Bucket=bucket, Key=f"uploads/{self._pipeline}/run.json", Body=json.dumps(content).encode())
         return self._started()
+
+    def start_execution(self, given: Mapping[str, Any]) -> str:
+        """Start an execution as the console does; return its ARN."""
+        self._note_earlier()
+        stepfunctions = self._deployment.client("stepfunctions")
+        answer = stepfunctions.start_execution(stateMachineArn=self._deployment.state_machine, input=json.dumps(given))
+        arn: str = answer["executionArn"]
+        return arn
 
     def follow(self, execution_arn: str, tell: Tell = lambda _visit: None) -> Result:
         """Wait until the execution and the clean-up after it are over; return what became of the run."""
@@ -92,14 +102,30 @@ class Run:
             self._wait_for_sweeps()
         return self._result(execution, history)
 
+    def _note_earlier(self) -> None:
+        """Remember what ran before, so that this run's own executions are told apart, and forget old messages."""
+        self._earlier = set(self._executions(self._deployment.state_machine)) | set(
+            self._executions(self._deployment.clean_up_machine)
+        )
+        while self._topic.next_message():
+            pass
+
+    def _executions(self, machine: str) -> dict[str, str]:
+        """Return the status of every execution of a state machine, by ARN."""
+        pages = (
+            self._deployment.client("stepfunctions").get_paginator("list_executions").paginate(stateMachineArn=machine)
+        )
+        return {execution["executionArn"]: execution["status"] for page in pages for execution in page["executions"]}
+
+    def _new(self, machine: str) -> dict[str, str]:
+        return {arn: status for arn, status in self._executions(machine).items() if arn not in self._earlier}
+
     def _started(self) -> str:
-        stepfunctions = self._deployment.client("stepfunctions")
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until:
-            answer = stepfunctions.list_executions(stateMachineArn=self._deployment.state_machine)
-            if answer["executions"]:
-                arn: str = answer["executions"][0]["executionArn"]
-                return arn
+            started = self._new(self._deployment.state_machine)
+            if started:
+                return next(iter(started))
             refusal = self._topic.next_message()
             if refusal:
                 raise NotStarted(refusal)
@@ -108,11 +134,10 @@ class Run:
 
     def _wait_for_sweeps(self) -> None:
         """Wait until the clean-up that follows a failed execution is over, so that leftovers are really left over."""
-        stepfunctions, machine = self._deployment.client("stepfunctions"), self._deployment.clean_up_machine
         until = time.monotonic() + _SWEEP_SECONDS
         while time.monotonic() < until:
-            sweeps = stepfunctions.list_executions(stateMachineArn=machine)["executions"]
-            if sweeps and all(sweep["status"] != "RUNNING" for sweep in sweeps):
+            sweeps = self._new(self._deployment.clean_up_machine)
+            if sweeps and "RUNNING" not in sweeps.values():
                 return
             time.sleep(_POLL_SECONDS)
 
