@@ -101,9 +101,10 @@ def _read_part(data: bytes, position: int) -> tuple[int, bytes, int]:
         raise RecordError(f"no record starts at byte {position}")
     length = coded & ((1 << _LENGTH_BITS) - 1)
     start = position + _HEADER.size
-    if start + length > len(data):
+    end = start + _padded(length)
+    if end > len(data):
         raise RecordError(f"the record at byte {position} is cut off")
-    return coded >> _LENGTH_BITS, data[start : start + length], start + _padded(length)
+    return coded >> _LENGTH_BITS, data[start : start + length], end
 
 
 def _padded(length: int) -> int:

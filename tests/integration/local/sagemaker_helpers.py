@@ -102,9 +102,10 @@ class Account:
             },
         ]
 
-    def make_role(self, name: str, statements: list[dict[str, Any]], service: str = "sagemaker.amazonaws.com") -> str:
-        """Make a role for a service with some statements; return its ARN."""
-        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    def make_role(self, name: str, statements: list[dict[str, Any]], principal: dict[str, str] | None = None) -> str:
+        """Make a role for a principal (default: SageMaker) with some statements; return its ARN."""
+        who = principal or {"Service": "sagemaker.amazonaws.com"}
+        trust = {"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}
         full = f"{name}-{self.region}-{time.monotonic_ns()}"
         role = self.iam.create_role(RoleName=full, AssumeRolePolicyDocument=_policy([trust]))["Role"]
         self.iam.put_role_policy(RoleName=full, PolicyName="p", PolicyDocument=_policy(statements))
