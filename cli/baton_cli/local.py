@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from baton_local.deploy import DeployError
 from baton_local.deployment import Deployment, repository
 from baton_local.dials import Dials
 from baton_local.run import NotStarted, Result, Run
+from baton_local.soak import Soaker
 
 DEFAULT_REGION = "eu-west-1"
 SPEED = 200.0
 """Seconds of a simulated service in one real second, so that a run takes less than a minute."""
+
+SOAK_HEARTBEAT_SECONDS = 8
+"""Short, because in a soak every lost event costs one."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +40,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_cloud_options(run)
     _add_dials(run)
     run.set_defaults(run=_run)
+    soak = verbs.add_parser("soak", help="many runs under faults")
+    soak.add_argument("--runs", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
+    soak.add_argument("--parallel", type=int, default=6, metavar="M", help="how many at once (default: %(default)s)")
+    soak.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    _add_cloud_options(soak)
+    _add_dials(soak)
+    soak.set_defaults(run=_soak)
     up = verbs.add_parser("up", help="keep an embedded cloud running until interrupted")
     up.add_argument("--port", type=int, help="the port of its endpoint (default: a free one)")
     up.add_argument("--deploy", action="store_true", help="deploy Baton's own stack onto it, too")
@@ -105,6 +117,24 @@ def _one_run(
         )
     screen.step("The S3 event started the execution:")
     return run.follow(execution, screen.visit)
+
+
+def _soak(chosen: argparse.Namespace) -> int:
+    screen = Screen()
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            EmbeddedCloud(dials_of(chosen), SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud,
+        ):
+            quick = {"HeartbeatSeconds": str(SOAK_HEARTBEAT_SECONDS)}
+            deployment = Deployment.make(cloud, chosen.region, quick, screen.step)
+            soak = Soaker(deployment, chosen.seed, Path(folder)).soak(chosen.runs, chosen.parallel, screen.step)
+    except (ValueError, CloudError, DeployError) as error:
+        return screen.refuse(str(error))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(soak.as_dict(), indent=2) + "\n")
+    screen.soak(soak)
+    return 0 if soak.good else 1
 
 
 def _given(text: str | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from baton_local.history import Visit
 from baton_local.run import Result
+from baton_local.soak import Soak
 
 _WIDTH = 79
 
@@ -50,6 +51,18 @@ class Screen:
         for line in result.leftovers:
             print(f"             {line}")
 
+    def soak(self, soak: Soak) -> None:
+        """Say how a soak ended."""
+        print()
+        for name in ("runs", "succeeded", "failed_as_intended", "lost", "stuck", "wrong"):
+            self._line(name.replace("_", " "), str(getattr(soak, name)))
+        self._line("left over", str(len(soak.leftovers)))
+        self._line("seconds", f"{soak.seconds:.0f}")
+        for outcome in soak.unexpected:
+            self._line("!", f"{outcome['execution_arn']}: {outcome['status']} {outcome['error']}: {outcome['cause']}")
+        for line in soak.leftovers:
+            self._line("left", line)
+
     def _predictions(self, result: Result) -> None:
         test = result.smoke_test
         if not test:
@@ -66,10 +79,10 @@ class Screen:
         )
 
     def _line(self, label: str, text: str) -> None:
-        wrapped = textwrap.wrap(text, _WIDTH - 13, break_long_words=False) or [""]
-        print(f"  {label:<10} {wrapped[0]}")
+        wrapped = textwrap.wrap(text, _WIDTH - 21, break_long_words=False) or [""]
+        print(f"  {label:<18} {wrapped[0]}")
         for more in wrapped[1:]:
-            print(f"  {'':<10} {more}")
+            print(f"  {'':<18} {more}")
 
     def outputs(self, outputs: Mapping[str, str]) -> None:
         """Show a stack's outputs."""

@@ -86,6 +86,13 @@ class Deployment:
         """A reader of the Kubeflow Pipelines server."""
         return KfpReader(self.cloud.kfp_url)
 
+    def physical_id(self, logical_id: str) -> str:
+        """Return the physical id of a resource of the stack."""
+        cloudformation = self.client("cloudformation")
+        answer = cloudformation.describe_stack_resource(StackName=STACK, LogicalResourceId=logical_id)
+        name: str = answer["StackResourceDetail"]["PhysicalResourceId"]
+        return name
+
     def leftovers(self, kept: frozenset[str] = frozenset()) -> list[str]:
         """Name what is left beyond the stack; see ``baton_local.leftovers``."""
         return Leftovers(self.client, self.bucket, self.kfp).find(kept)
