@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,12 @@ from baton_local.sagemaker import storage
 from baton_local.sagemaker.formats import CSV, RECORDIO, FormatError, mime_type, parse_rows
 from baton_local.sagemaker.kmeans import ClientError
 from baton_local.sagemaker.recordio import Matrix
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _CSV_LABELS = 1
 """A training CSV's first column is the label unless the content type says ``label_size=0`` (AWS: cdf-training)."""
@@ -37,8 +46,9 @@ def _read_object(
     session: storage.Session, item: storage.S3Object, name: str, kind: str, zipped: bool, cache: Path
 ) -> Matrix:
     path = _cache_path(cache, storage.confirm(session, item), kind, zipped)
-    if not path.exists():
-        _store(path, _parse(storage.read(session, item), item, name, kind, zipped))
+    with _alone(path):
+        if not path.exists():
+            _store(path, _parse(storage.read(session, item), item, name, kind, zipped))
     rows: Matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     return rows
 
@@ -59,10 +69,23 @@ def _cache_path(cache: Path, item: storage.S3Object, kind: str, zipped: bool) ->
     return cache / f"{hashlib.sha256(identity.encode()).hexdigest()}.npy"
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one worker parse an object while the others wait for it; where there are no such locks, each parses it.
+
+    The system gives the lock back when its holder is killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("wb") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _store(path: Path, rows: Matrix) -> None:
     """Write the matrix under another name first, so that another worker never maps half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")
-    with unfinished.open("wb") as file:
-        np.save(file, rows, allow_pickle=False)
+    stored = np.lib.format.open_memmap(unfinished, "w+", np.float32, rows.shape)
+    stored[:] = rows
+    del stored
     unfinished.replace(path)

@@ -54,7 +54,10 @@ class _Span:
 
 
 def read_matrix(data: bytes) -> Matrix:
-    """Return the feature vectors of every record, one a row, as float32; raise RecordError for anything else."""
+    """Return the feature vectors of every record, one a row, as float32; raise RecordError for anything else.
+
+    Records of one layout come as a view of the bytes themselves, so nothing is copied until somebody needs it.
+    """
     if not data:
         raise RecordError("the object is empty")
     uniform = _read_uniform(data)
@@ -121,7 +124,7 @@ def _read_uniform(data: bytes) -> Matrix | None:
         return None
     rows = np.frombuffer(data, np.uint8).reshape(-1, stride)
     offset = _HEADER.size
-    return np.ascontiguousarray(rows[:, offset + values.start : offset + values.end]).view("<f4")
+    return rows[:, offset + values.start : offset + values.end].view("<f4")
 
 
 def _same_elsewhere(data: bytes, stride: int, values: _Span, free: list[_Span]) -> bool:
