@@ -86,9 +86,13 @@ def test_the_status_event_of_an_abort_is_lost_and_the_janitor_finishes(stage: St
 
 def test_an_endpoint_that_is_still_creating_when_clean_up_comes(stage: Stage) -> None:
     stage.sagemaker_faults(endpoint={"creating_seconds": 6})
-    run = stop_in(stage, "Await endpoint")
-    time.sleep(1)
-    assert any("endpoint" in line for line in stage.deployment.leftovers())
+    run = Run(stage.deployment)
+    execution = run.start(stage.good, {"parameters": QUICK})
+    until = time.monotonic() + 60
+    while not any(line.startswith("endpoint bt-") for line in stage.deployment.leftovers()):
+        assert time.monotonic() < until, "the run never made its endpoint"
+        time.sleep(0.1)
+    stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
     run._wait_for_sweeps()
     assert left_after_a_while(stage) == []
 
