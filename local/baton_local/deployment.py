@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from baton_local import clusters
 from baton_local.cloud import EmbeddedCloud
 from baton_local.deploy import build, deploy
 from baton_local.kfp_reader import KfpReader
 from baton_local.leftovers import Leftovers
 
 STACK = "baton"
-CLUSTER = "embedded"
 
 QUICK: Mapping[str, str] = {
     "HeartbeatSeconds": "60",
@@ -52,7 +52,7 @@ class Deployment:
         tell(f"Deploying template.yaml as stack {STACK} in {region}")
         values = {
             "KfpUrl": cloud.kfp_url,
-            "EksClusterName": CLUSTER,
+            "EksClusterName": clusters.NAME,
             "PodCredentials": "pod-identity",
             "Runtime": runtime,
             **QUICK,

@@ -26,7 +26,10 @@ from baton_local.context import ACCOUNT_ID, CloudContext
 from baton_local.dials import Dials
 from baton_local.seams import SeamError, check_moto_version, register
 
-SERVICES = ("iam", "lambda_", "bus", "s3_events", "schedules", "stepfunctions", "cloudformation", "sagemaker", "kfp")
+SERVICES = (
+    *("iam", "lambda_", "bus", "s3_events", "schedules", "stepfunctions", "cloudformation", "sagemaker", "kfp"),
+    *("quotas", "clusters"),
+)
 """The service modules, in the order in which they are installed; each has ``install(context)`` and may have
 ``shutdown()``, and ``middleware(application)`` when it wants to see every request."""
 
