@@ -12,6 +12,7 @@ from baton.errors import TransientAwsError
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html names these as throttling and transient.
 TRANSIENT_CODES = frozenset(
     {
+        "ConditionalRequestConflict",
         "InternalError",
         "InternalFailure",
         "InternalServerError",

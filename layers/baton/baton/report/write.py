@@ -87,4 +87,14 @@ class Writer:
         return found
 
     def _put(self, layout: Layout, path: str, text: str, content_type: str) -> None:
-        self.s3.put_object(Bucket=layout.bucket, Key=layout.key(path), Body=text.encode(), ContentType=content_type)
+        """Write an object that is not there yet.
+
+        The report comes after clean-up, so that a repeated attempt must not leave a non-current version behind:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        key, body = layout.key(path), text.encode()
+        try:
+            self.s3.put_object(Bucket=layout.bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "PreconditionFailed":
+                raise
