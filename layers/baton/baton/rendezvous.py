@@ -19,6 +19,7 @@ See docs/adr/0005-rendezvous.md for the promises and why they hold.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
@@ -80,14 +81,21 @@ class Rendezvous:
             wait = self._store_token(kind, run_id, token, _order(entered, retry_count))
         except ConditionFailed:
             return Answer.SUPERSEDED
-        if self._parked(wait):
-            return self._send(wait)
-        try:
-            outcome = self._look(kind, row)
-        except LOOK_FAILURES:
-            # The token is stored, so an event or the next heartbeat still ends the wait: failing here would not help.
-            return Answer.LOOK_FAILED
-        return self._send(self._park(kind, run_id, outcome)) if outcome else Answer.WAITING
+        if not self._parked(wait):
+            try:
+                outcome = self._look(kind, row)
+            except LOOK_FAILURES:
+                # The token is stored, so an event or the next heartbeat still ends the wait: failing would not help.
+                return Answer.LOOK_FAILED
+            if outcome is None:
+                return Answer.WAITING
+            wait = self._park(kind, run_id, outcome)
+        answer = self._send(wait)
+        if kind == PIPELINE_RUN:
+            # Its end event may be lost, and a job that it never created would wait for another heartbeat of its own.
+            with suppress(*LOOK_FAILURES):
+                self._look_at_every_job(row)
+        return answer
 
     def signal(self, signal: Signal) -> Answer:
         """Act on a hint that a thing has changed: look at it, park its outcome if it has ended, settle who waits.
@@ -97,7 +105,7 @@ class Rendezvous:
         row = self._runs.get(signal.run_id)
         if row is None or "execution_arn" not in row:
             return Answer.IGNORED
-        observation = self._things.observe(signal.kind, row)
+        observation = self._observe(signal.kind, row)
         if "ended_at" in row:
             return Answer.AFTER_THE_END if _still_costs(signal.kind, observation) else Answer.IGNORED
         outcome = _outcome_of(signal.kind, row["name"], observation)
@@ -119,8 +127,18 @@ class Rendezvous:
             )
         return Answer.IGNORED
 
-    def _look(self, kind: str, row: Item) -> dict[str, Any] | None:
+    def _observe(self, kind: str, row: Item) -> Observation:
+        """Look at a run's thing; a KFP run's end counts only if that is the one that does the work."""
         observation = self._things.observe(kind, row)
+        if kind == PIPELINE_RUN and observation.ended and "worker_run_id" not in row:
+            # A KFP run that lost the claim fails itself, and the claim may be younger than the row that we have.
+            claimed = self._runs.get(row["name"])
+            if claimed and "worker_run_id" in claimed:
+                return self._things.observe(kind, claimed)
+        return observation
+
+    def _look(self, kind: str, row: Item) -> dict[str, Any] | None:
+        observation = self._observe(kind, row)
         if observation.phase is Phase.FOREIGN:
             raise ForeignResource(
                 f"{thing_name(kind, row['name'])} exists and does not carry the tag of run {row['name']}: "
@@ -151,13 +169,20 @@ class Rendezvous:
         """Settle the waits for jobs that a pipeline run, now ended, never created (or whose events were lost)."""
         for kind in JOB_KINDS:
             wait = self._items.get(kind, thing_name(kind, row["name"]))
-            if wait and "token" in wait and not self._parked(wait):
-                try:
-                    outcome = self._look(kind, row)
-                except ForeignResource as error:
-                    outcome = _failure(kind, row["name"], "Foreign", str(error), "ForeignResource")
-                if outcome:
-                    self._send(self._park(kind, row["name"], outcome))
+            if wait and "token" in wait:
+                self._end_if_over(kind, row, wait)
+
+    def _end_if_over(self, kind: str, row: Item, wait: Item) -> None:
+        if self._parked(wait):
+            # Whoever parked it may have died before sending it, perhaps this very message when it came before.
+            self._send(wait)
+            return
+        try:
+            outcome = self._look(kind, row)
+        except ForeignResource as error:
+            outcome = _failure(kind, row["name"], "Foreign", str(error), "ForeignResource")
+        if outcome:
+            self._send(self._park(kind, row["name"], outcome))
 
     def _store_token(self, kind: str, run_id: str, token: str, order: str) -> Item:
         newer = absent("token_order") | Attr("token_order").lt(order) | Attr("token").eq(token)
