@@ -1,87 +1,107 @@
 """Explores every order in which processes can make their calls.
 
-A process is real code that runs in a greenlet and stops before each call that it makes to the world. The explorer
-picks who goes next; it visits every choice, by running the world anew from its beginning along each path. Two points
-with equal worlds, whose processes have seen equal answers, have equal futures, so each is explored once; the number
-of schedules (complete paths) is counted all the same, by adding up the paths below each point.
+A process is real code. It runs until it makes a call to the world, and is left there; what it does next depends on
+nothing but the answers that it has had, so "a process that has had these answers" is a value (``Local``), and the real
+code runs only once for each. A point of the world is a value as well: the table, the things, the tokens, the processes
+under way. So all that the future depends on is in the point, equal points have equal futures, and each is explored
+once; the number of schedules (complete paths) is counted all the same, by adding up the paths below each point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from greenlet import greenlet
+Call = tuple[Any, ...]
+"""What a process asks of the world: the operation's name, then its parameters."""
+
+Ask = Callable[..., str]
+"""What a process's code makes its calls with: ``ask(operation, *parameters)`` gives the answer, as JSON text."""
 
 
-class Crashed(BaseException):
-    """Thrown into a process that is killed; nothing of it runs any more."""
+class Paused(BaseException):
+    """Leaves the real code at a call that has no answer yet; no ``except Exception`` in it sees this."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.call = call
 
 
-class Process:
-    """One invocation of a function: real code, stopped before each of its calls."""
+class Local:
+    """A process as far as it has come: which call it is about to make, or how it ended."""
 
-    def __init__(self, name: str, body: Callable[[], Any]) -> None:
-        self.name = name
-        self.seen: list[str] = []
+    __slots__ = ("answers", "call", "following", "key", "number", "result")
+
+    def __init__(self, number: int, key: Hashable, answers: tuple[str, ...]) -> None:
+        self.number = number
+        self.key: Any = key
+        self.answers = answers
+        self.call: Call | None = None
         self.result: Any = None
-        self.done = False
-        self.crashed = False
-        self.pending = "start"
-        self._greenlet = greenlet(lambda _: self._run(body))
+        self.following: dict[str, Local] = {}
 
-    def _run(self, body: Callable[[], Any]) -> None:
+    def __repr__(self) -> str:
+        return f"{self.key} about to {self.call}" if self.call else f"{self.key} done: {self.result!r}"
+
+
+class Programs:
+    """Runs the real code of processes, once for each sequence of answers that one can get.
+
+    ``body`` runs the process of a key with an Ask; an exception that leaves it is a result like any other.
+    """
+
+    def __init__(self, body: Callable[[Any, Ask], Any]) -> None:
+        self._body = body
+        self._started: dict[Hashable, Local] = {}
+        self.made = 0
+
+    def start(self, key: Hashable) -> Local:
+        """Return a process before its first call."""
+        if key not in self._started:
+            self._started[key] = self._run(key, ())
+        return self._started[key]
+
+    def after(self, local: Local, answer: str) -> Local:
+        """Return what becomes of a process whose pending call is answered."""
+        following = local.following.get(answer)
+        if following is None:
+            following = local.following[answer] = self._run(local.key, (*local.answers, answer))
+        return following
+
+    def _run(self, key: Hashable, answers: tuple[str, ...]) -> Local:
+        self.made += 1
+        local = Local(self.made, key, answers)
+        given = iter(answers)
+
+        def ask(*call: Any) -> str:
+            for answer in given:
+                return answer
+            raise Paused(call)
+
         try:
-            self.result = body()
-        except Crashed:
-            self.crashed = True
-        except Exception as error:  # an invocation that ends with an error has a result like any other
-            self.result = error
-        self.done = True
-
-    def step(self) -> None:
-        """Let the process make its pending call and run up to its next one."""
-        self._greenlet.switch(False)
-
-    def crash(self) -> None:
-        """Let the process make its pending call, and kill it before it sees the answer."""
-        self._greenlet.switch(True)
-
-    def call(self, name: str, effect: Callable[[], Any]) -> Any:
-        """Make a call from inside the process, when the explorer says so."""
-        self.pending = name
-        killed = greenlet.getcurrent().parent.switch()
-        try:
-            answer = effect()
+            local.result = self._body(key, ask)
+        except Paused as paused:
+            local.call = paused.call
         except Exception as error:
-            self.seen.append(f"{name} -> {error!r}")
-            if killed:
-                raise Crashed from None
-            raise
-        self.seen.append(f"{name} -> {answer!r}")
-        if killed:
-            raise Crashed
-        return answer
+            local.result = error
+        return local
 
 
-class World(Protocol):
+Point = TypeVar("Point", bound=Hashable)
+
+
+class World(Protocol[Point]):
     """What is explored."""
 
-    def choices(self) -> list[str]:
-        """Name what can happen next; none when everything is over."""
+    def first(self) -> Point:
+        """Return where everything begins."""
 
-    def do(self, choice: str) -> None:
-        """Let it happen."""
+    def moves(self, point: Point) -> Iterable[tuple[str, Point]]:
+        """Name what can happen next, with the point to which it leads; nothing when everything is over."""
 
-    def state(self) -> Hashable:
-        """Everything on which the future depends."""
-
-    def check(self) -> None:
-        """Assert what must hold at all times."""
-
-    def check_end(self) -> None:
-        """Assert what must hold when nothing more can happen."""
+    def check(self, point: Point) -> None:
+        """Assert what must hold at this point."""
 
 
 @dataclass
@@ -91,41 +111,45 @@ class Explored:
     points: int = 0
     schedules: int = 0
     longest: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.schedules:,} schedules through {self.points:,} points, the longest of {self.longest} steps"
 
 
-def explore(make_world: Callable[[], World], limit: int = 2_000_000) -> Explored:
-    """Visit every order; raise AssertionError with the schedule that breaks a promise."""
-    explored = Explored()
-    paths_below: dict[Hashable, int] = {}
+class Violation(AssertionError):
+    """A promise is broken; the message has the schedule that breaks it."""
 
-    def replay(path: tuple[str, ...]) -> World:
-        world = make_world()
+
+class _Exploration(Generic[Point]):
+    def __init__(self, world: World[Point], limit: int) -> None:
+        self.world = world
+        self.limit = limit
+        self.below: dict[Point, tuple[int, int]] = {}
+        self.path: list[str] = []
+
+    def visit(self, point: Point) -> tuple[int, int]:
+        """Return how many paths there are below a point, and how long the longest is."""
+        known = self.below.get(point)
+        if known is not None:
+            return known
+        assert len(self.below) < self.limit, "the exploration does not end"
         try:
-            for choice in path:
-                world.do(choice)
-                world.check()
+            self.world.check(point)
         except AssertionError as error:
-            raise AssertionError(f"{error}\nschedule:\n  " + "\n  ".join(path)) from error
-        return world
+            raise Violation(f"{error}\nschedule:\n  " + "\n  ".join(self.path)) from None
+        paths, depth = 0, 0
+        for label, following in self.world.moves(point):
+            self.path.append(label)
+            more, deeper = self.visit(following)
+            self.path.pop()
+            paths += more
+            depth = max(depth, deeper + 1)
+        self.below[point] = (paths or 1, depth)
+        return self.below[point]
 
-    def visit(path: tuple[str, ...]) -> int:
-        world = replay(path)
-        state = world.state()
-        if state in paths_below:
-            return paths_below[state]
-        explored.points += 1
-        assert explored.points < limit, "the exploration does not end"
-        explored.longest = max(explored.longest, len(path))
-        choices = world.choices()
-        if not choices:
-            try:
-                world.check_end()
-            except AssertionError as error:
-                raise AssertionError(f"{error}\nschedule:\n  " + "\n  ".join(path)) from error
-        total = sum(visit((*path, choice)) for choice in choices) or 1
-        paths_below[state] = total
-        return total
 
-    explored.schedules = visit(())
-    return explored
+def explore(world: World[Point], limit: int = 5_000_000) -> Explored:
+    """Visit every order; raise Violation with the schedule that breaks a promise."""
+    exploration = _Exploration(world, limit)
+    schedules, longest = exploration.visit(world.first())
+    return Explored(len(exploration.below), schedules, longest)

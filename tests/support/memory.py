@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,33 +11,45 @@ from boto3.dynamodb.conditions import AttributeBase, ConditionBase
 
 from baton.items import ConditionFailed, Item
 
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
 
 def holds(condition: ConditionBase, item: Mapping[str, Any]) -> bool:
     """Evaluate a condition as DynamoDB does: a comparison with an attribute that is absent is false."""
     expression = condition.get_expression()
-    operator, values = expression["operator"], expression["values"]
-    if operator == "AND":
+    kind, values = expression["operator"], expression["values"]
+    if kind == "AND":
         return holds(values[0], item) and holds(values[1], item)
-    if operator == "OR":
+    if kind == "OR":
         return holds(values[0], item) or holds(values[1], item)
-    if operator == "NOT":
+    if kind == "NOT":
         return not holds(values[0], item)
     assert isinstance(values[0], AttributeBase)
     name = values[0].name
-    if operator == "attribute_exists":
+    if kind == "attribute_exists":
         return name in item
-    if operator == "attribute_not_exists":
+    if kind == "attribute_not_exists":
         return name not in item
-    if name not in item:
-        return False
-    compare: dict[str, Callable[[Any, Any], bool]] = {
-        "=": lambda a, b: a == b,
-        "<": lambda a, b: a < b,
-        "<=": lambda a, b: a <= b,
-        ">": lambda a, b: a > b,
-        ">=": lambda a, b: a >= b,
-    }
-    return compare[operator](item[name], values[1])
+    return name in item and _COMPARE[kind](item[name], values[1])
+
+
+def updated(
+    item: Item | None, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None
+) -> Item:
+    """Return the item that an UpdateItem makes of another (None: there is none); the other is left as it is.
+
+    Raises ConditionFailed with the item that stood there.
+    """
+    if only_if is not None and not holds(only_if, item or {}):
+        raise ConditionFailed(copy.deepcopy(item or {}))
+    changed = {"kind": kind, "name": name, **(item or {}), **values}
+    return {attribute: value for attribute, value in changed.items() if value is not None}
 
 
 Around = Callable[[str, Callable[[], Any]], Any]
@@ -62,24 +75,14 @@ class MemoryItems:
             return None
         return copy.deepcopy(item)
 
-    def update(
-        self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None
-    ) -> Item:
+    def update(self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None = None) -> Item:
         return self._around(f"UpdateItem {kind}", lambda: self._update(kind, name, values, only_if))
 
     def _update(self, kind: str, name: str, values: Mapping[str, Any], only_if: ConditionBase | None) -> Item:
-        item = self.stored.get((kind, name), {})
-        if only_if is not None and not holds(only_if, item):
-            raise ConditionFailed(copy.deepcopy(item))
-        item = {"kind": kind, "name": name, **item}
-        for attribute, value in values.items():
-            if value is None:
-                item.pop(attribute, None)
-            else:
-                item[attribute] = value
-        self.stored[kind, name] = item
-        return copy.deepcopy(item)
+        self.stored[kind, name] = updated(self.stored.get((kind, name)), kind, name, values, only_if)
+        return copy.deepcopy(self.stored[kind, name])
 
     def of_kind(self, kind: str) -> Iterator[Item]:
         names = self._around(f"Query {kind}", lambda: sorted(name for (of, name) in self.stored if of == kind))
-        yield from (copy.deepcopy(self.stored[kind, name]) for name in names)
+        live = (self._get(kind, name) for name in names)
+        yield from (item for item in live if item is not None)
