@@ -6,23 +6,35 @@ credentials, or this network, cannot see, and is no failure.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+import botocore.session
+from botocore.exceptions import BotoCoreError, ClientError, UnknownRegionError
 
 from baton.catalogue import Catalogue, Pipeline
-from baton.errors import BatonError
+from baton.errors import BatonError, KfpMisconfigured, KfpTooOld
 from baton.kfp import connect
 from baton.settings import Settings
+from baton_cli.account import Account, is_gone
 
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
 STAGES = {"training": "training", "tuning": "training", "endpoint": "endpoint", "transform": "transform"}
 """Which parameters of a pipeline say what instances a stage takes."""
+
+POD_IDENTITY_AGENT = "eks-pod-identity-agent"
+"""The add-on without which Pod Identity gives no credentials; clusters in Auto Mode have it built in.
+
+https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
+"""
+
+_SAGEMAKER = "sagemaker.amazonaws.com"
 
 
 @dataclass(frozen=True)
@@ -35,14 +47,25 @@ class Finding:
     mend: str = ""
 
 
-class Patient:
-    """The account, the region and the stack that are looked at; ``client`` gives a boto3 client by service."""
+class Patient(Account):
+    """The account, the region and the stack that are looked at.
 
-    def __init__(self, client: Callable[[str], Any], region: str, stack_name: str, catalogue: Catalogue) -> None:
-        self.client = client
-        self.region = region
-        self.stack_name = stack_name
+    ``kfp_url`` and ``cluster`` are where to look before there is a stack, or instead of its own URL.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[str], Any],
+        region: str,
+        stack_name: str,
+        catalogue: Catalogue,
+        kfp_url: str = "",
+        cluster: str = "",
+    ) -> None:
+        super().__init__(client, region, stack_name)
         self.catalogue = catalogue
+        self.kfp_url = kfp_url
+        self.cluster = cluster
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
@@ -60,49 +83,54 @@ class Patient:
         """The partition of the credentials: aws, aws-cn, …"""
         return self.identity["Arn"].split(":")[1]
 
-    @cached_property
-    def stack(self) -> Mapping[str, Any] | None:
-        """The stack, or None before it is deployed."""
+    @property
+    def url_suffix(self) -> str:
+        """The suffix of the partition's addresses."""
+        resolver = botocore.session.get_session().get_component("endpoint_resolver")
+        return str(resolver.get_partition_dns_suffix(self.partition))
+
+    @property
+    def deployed(self) -> bool:
+        """Whether there is a stack that was deployed to its end once, and that can be seen."""
         try:
-            answer = self.client("cloudformation").describe_stacks(StackName=self.stack_name)
-        except ClientError:
-            return None
-        found: Mapping[str, Any] = answer["Stacks"][0]
-        return found
+            return bool(self.outputs)
+        except (ClientError, BotoCoreError):
+            return False
 
     @cached_property
-    def outputs(self) -> Mapping[str, str]:
-        """The stack's outputs by name."""
-        return {o["OutputKey"]: o["OutputValue"] for o in (self.stack or {}).get("Outputs", [])}
-
-    @cached_property
-    def resources(self) -> Mapping[str, str]:
-        """The stack's physical resource ids by logical id."""
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
-        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for p in pages for r in p["StackResourceSummaries"]}
+    def launcher(self) -> Mapping[str, Any]:
+        """The configuration of the deployed function that launches pipelines."""
+        function = self.resources["LaunchPipelineFunction"]
+        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=function)
+        return answer
 
     @cached_property
     def settings(self) -> Settings:
         """The settings of the deployed function that launches pipelines."""
-        function = self.resources["LaunchPipelineFunction"]
-        answer = self.client("lambda").get_function_configuration(FunctionName=function)
-        return Settings.read({"AWS_REGION": self.region, **answer["Environment"]["Variables"]})
+        return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
+
+    def deploy(self, *parameters: str) -> str:
+        """Return the command that deploys again, with some parameters changed."""
+        overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
+        return f"sam deploy --stack-name {self.stack_name} --region {self.region}{overrides}"
 
 
 Check = Callable[[Patient], Iterator[Finding]]
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
-    """Yield every finding; a check that cannot look says so and the others go on."""
-    yield from _guarded(check_identity, patient)
-    for before in (check_images, check_quotas, check_plan):
-        yield from _guarded(before, patient)
-    if patient.stack is None:
-        mend = f"make build && sam deploy --guided --stack-name {patient.stack_name} --region {patient.region}"
-        yield Finding("stack", WRONG, f"There is no stack {patient.stack_name} in {patient.region}.", mend)
-        return
-    for after in (check_stack, check_bucket, check_rules, check_queue, check_role, check_cluster, check_kfp):
-        yield from _guarded(after, patient)
+    """Yield every finding; a check that cannot look says so and the others go on.
+
+    Raises botocore's errors where the credentials do not even say who they are.
+    """
+    yield from check_identity(patient)
+    first: tuple[Check, ...] = (check_images, check_quotas, check_plan, check_stack)
+    for check in first:
+        yield from _guarded(check, patient)
+    before: tuple[Check, ...] = (check_cluster, check_given_kfp)
+    after: tuple[Check, ...] = (check_bucket, check_rules, check_queue, check_role, check_cluster, check_kfp)
+    for check in after if patient.deployed else before:
+        yield from _guarded(check, patient)
 
 
 def _judge(check: str, good: bool, right: str, wrong: str, mend: str) -> Finding:
@@ -113,39 +141,49 @@ def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
     name = check.__name__.removeprefix("check_")
     try:
         yield from check(patient)
-    except (ClientError, BotoCoreError) as error:
-        yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
+    except ClientError as error:
+        if is_gone(error):
+            # CloudFormation makes again what somebody deleted only with a new stack.
+            mend = f"aws cloudformation detect-stack-drift --stack-name {patient.stack_name} --region {patient.region}"
+            yield Finding(name, WRONG, f"What the stack made does not exist any more: {error}", mend)
+        else:
+            yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
+    except BotoCoreError as error:
+        yield Finding(name, UNKNOWN, f"This cannot be seen from here: {error}")
+
+
+# --- before deploying -------------------------------------------------------------------------------------------------
 
 
 def check_identity(patient: Patient) -> Iterator[Finding]:
     """Region and partition belong together."""
-    expected = "aws-cn" if patient.region.startswith("cn-") else "aws"
     who = f"{patient.identity['Arn']} in {patient.region}"
-    if patient.partition.startswith("aws-us-gov") or patient.partition == expected:
-        yield Finding("identity", OK, who)
-    else:
-        yield Finding(
-            "identity",
-            WRONG,
-            f"{who}: these credentials are of another partition than the region.",
-            "aws configure --profile PROFILE && export AWS_PROFILE=PROFILE",
-        )
+    try:
+        expected = botocore.session.get_session().get_partition_for_region(patient.region)
+    except UnknownRegionError:
+        yield Finding("identity", WRONG, f"{who}: there is no such region.", "aws configure set region REGION")
+        return
+    yield _judge(
+        "identity",
+        patient.partition == expected,
+        who,
+        f"{who}: these credentials are of another partition than the region.",
+        "aws configure --profile PROFILE && export AWS_PROFILE=PROFILE",
+    )
 
 
 def check_images(patient: Patient) -> Iterator[Finding]:
     """The built-in algorithm's image is known for the region."""
-    suffix = "amazonaws.com.cn" if patient.partition == "aws-cn" else "amazonaws.com"
     for pipeline in patient.pipelines:
-        image = pipeline.images.uri(patient.region, suffix)
-        if image:
-            yield Finding("image", OK, f"{pipeline.name} trains with {image}")
-        else:
-            yield Finding(
-                "image",
-                WRONG,
-                f"{pipeline.name} knows no image account for {patient.region}.",
-                f"edit [images.accounts] in pipelines/{pipeline.name}/pipeline.toml",
-            )
+        image = pipeline.images.uri(patient.region, patient.url_suffix)
+        yield _judge(
+            "image",
+            bool(image),
+            f"{pipeline.name} trains with {image}",
+            f"{pipeline.name} knows no image account for {patient.region}: give runs parameters.training_image, or "
+            "add the account that AWS documents for the region under [images.accounts].",
+            f"${{EDITOR:-vi}} pipelines/{pipeline.name}/pipeline.toml",
+        )
 
 
 def check_quotas(patient: Patient) -> Iterator[Finding]:
@@ -161,14 +199,13 @@ def check_quotas(patient: Patient) -> Iterator[Finding]:
 def _quota(name: str, quota: Mapping[str, Any] | None, count: int, region: str) -> Finding:
     if quota is None:
         return Finding("quota", UNKNOWN, f"Service Quotas does not list {name}.")
-    if quota["Value"] >= count:
-        return Finding("quota", OK, f"{name}: {quota['Value']:g}, {count} needed")
-    return Finding(
+    return _judge(
         "quota",
-        WRONG,
+        quota["Value"] >= count,
+        f"{name}: {quota['Value']:g}, {count} needed",
         f"{name} is {quota['Value']:g}, and a run takes {count} at once.",
-        f"aws service-quotas request-service-quota-increase --service-code sagemaker --quota-code {quota['QuotaCode']} "
-        f"--desired-value {count} --region {region}",
+        f"aws service-quotas request-service-quota-increase --service-code sagemaker "
+        f"--quota-code {quota['QuotaCode']} --desired-value {count} --region {region}",
     )
 
 
@@ -200,31 +237,53 @@ def check_plan(patient: Patient) -> Iterator[Finding]:
         )
 
 
+# --- after deploying --------------------------------------------------------------------------------------------------
+
+
 def check_stack(patient: Patient) -> Iterator[Finding]:
-    """The last deployment went well."""
-    status = (patient.stack or {})["StackStatus"]
-    good = status.endswith("_COMPLETE") and "ROLLBACK" not in status
-    mend = "" if good else f"sam deploy --stack-name {patient.stack_name} --region {patient.region}"
-    yield Finding("stack", OK if good else WRONG, f"{patient.stack_name} is {status}", mend)
+    """There is a stack, and its last deployment went well."""
+    name, region = patient.stack_name, patient.region
+    if patient.stack is None:
+        mend = f"make build && sam deploy --guided --stack-name {name} --region {region}"
+        yield Finding("stack", WRONG, f"There is no stack {name} in {region}.", mend)
+        return
+    status = patient.stack["StackStatus"]
+    good = status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+    yield _judge("stack", good, f"{name} is {status}", f"{name} is {status}.", _mend_stack(patient, status))
+
+
+def _mend_stack(patient: Patient, status: str) -> str:
+    target = f"--stack-name {patient.stack_name} --region {patient.region}"
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
+        return f"aws cloudformation delete-stack {target}"
+    if status == "UPDATE_ROLLBACK_FAILED":
+        return f"aws cloudformation continue-update-rollback {target}"
+    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+        return f"aws cloudformation wait stack-{status.split('_')[0].lower()}-complete {target}"
+    return patient.deploy()
 
 
 def check_bucket(patient: Patient) -> Iterator[Finding]:
     """The run bucket tells EventBridge of uploads and keeps versions."""
     bucket, s3 = patient.outputs["RunBucketName"], patient.client("s3")
+    present = s3.get_bucket_notification_configuration(Bucket=bucket)
+    # The call replaces the whole configuration, so that of others in the bucket is given again.
+    whole = {k: v for k, v in present.items() if k != "ResponseMetadata"} | {"EventBridgeConfiguration": {}}
     yield _judge(
         "notifications",
-        "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=bucket),
+        "EventBridgeConfiguration" in present,
         f"{bucket} tells EventBridge of uploads",
         f"{bucket} does not tell EventBridge of uploads, so none starts a run.",
-        f"aws s3api put-bucket-notification-configuration --bucket {bucket} "
-        "--notification-configuration '{\"EventBridgeConfiguration\": {}}'",
+        f"aws s3api put-bucket-notification-configuration --bucket {bucket} --region {patient.region} "
+        f"--notification-configuration {shlex.quote(json.dumps(whole))}",
     )
     yield _judge(
         "versions",
         s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
         f"{bucket} keeps versions",
         f"{bucket} keeps no versions: an overwritten upload could be read for another.",
-        f"aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled",
+        f"aws s3api put-bucket-versioning --bucket {bucket} --region {patient.region} "
+        "--versioning-configuration Status=Enabled",
     )
 
 
@@ -234,11 +293,13 @@ def check_rules(patient: Patient) -> Iterator[Finding]:
     for logical_id, name in sorted(patient.resources.items()):
         if logical_id.endswith("Rule"):
             rule = name.rpartition("/")[2]
-            if events.describe_rule(Name=rule)["State"] == "ENABLED":
-                yield Finding("rule", OK, f"{logical_id} is enabled")
-            else:
-                mend = f"aws events enable-rule --name {rule} --region {patient.region}"
-                yield Finding("rule", WRONG, f"{logical_id} is disabled.", mend)
+            yield _judge(
+                "rule",
+                events.describe_rule(Name=rule)["State"].startswith("ENABLED"),
+                f"{logical_id} is enabled",
+                f"{logical_id} is disabled.",
+                f"aws events enable-rule --name {rule} --region {patient.region}",
+            )
 
 
 def check_queue(patient: Patient) -> Iterator[Finding]:
@@ -252,7 +313,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
         count == 0,
         "none",
         f"{count} events could not be handled (docs/operations.md).",
-        f"aws sqs receive-message --queue-url {url} --message-attribute-names All --region {patient.region}",
+        f"baton redrive --stack-name {patient.stack_name} --region {patient.region}",
     )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
@@ -267,38 +328,131 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
 
 def check_role(patient: Patient) -> Iterator[Finding]:
     """SageMaker may assume the role of the jobs."""
-    name = patient.outputs["SageMakerRoleArn"].rpartition("/")[2]
+    arn = patient.outputs["SageMakerRoleArn"]
+    name, account = arn.rpartition("/")[2], arn.split(":")[4]
     trust = patient.client("iam").get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
     document = json.loads(trust) if isinstance(trust, str) else trust
-    services = [s["Principal"].get("Service") for s in document["Statement"] if s["Effect"] == "Allow"]
-    if any(str(service).startswith("sagemaker.") for service in services):
-        yield Finding("role", OK, f"SageMaker may assume {name}")
-    else:
-        mend = f"sam deploy --stack-name {patient.stack_name} --region {patient.region}"
-        yield Finding("role", WRONG, f"SageMaker may not assume {name}.", mend)
+    yield _judge(
+        "role",
+        any(_trusts_sagemaker(statement) for statement in _as_list(document["Statement"])),
+        f"SageMaker may assume {name}",
+        f"SageMaker may not assume {name}.",
+        f"aws iam update-assume-role-policy --role-name {name} "
+        f"--policy-document {shlex.quote(json.dumps(_trust(account)))}",
+    )
+
+
+def _trusts_sagemaker(statement: Mapping[str, Any]) -> bool:
+    principal = statement.get("Principal")
+    services = _as_list(principal.get("Service", [])) if isinstance(principal, dict) else []
+    return statement["Effect"] == "Allow" and _SAGEMAKER in services
+
+
+def _trust(account: str) -> dict[str, Any]:
+    condition = {"StringEquals": {"aws:SourceAccount": account}}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": _SAGEMAKER},
+                "Action": "sts:AssumeRole",
+                "Condition": condition,
+            }
+        ],
+    }
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- the cluster and Kubeflow Pipelines -------------------------------------------------------------------------------
 
 
 def check_cluster(patient: Patient) -> Iterator[Finding]:
-    """The cluster that the stack names can be seen and is active."""
-    cluster = patient.settings.kfp_cluster
-    if not cluster:
+    """The cluster can be seen, is active, and can give pods a role."""
+    name = patient.cluster or (patient.settings.kfp_cluster if patient.deployed else "")
+    if not name:
         return
-    status = patient.client("eks").describe_cluster(name=cluster)["cluster"]["status"]
-    mend = "" if status == "ACTIVE" else f"aws eks wait cluster-active --name {cluster} --region {patient.region}"
-    yield Finding("cluster", OK if status == "ACTIVE" else WRONG, f"{cluster} is {status}", mend)
+    try:
+        cluster = patient.client("eks").describe_cluster(name=name)["cluster"]
+    except ClientError as error:
+        if not is_gone(error):
+            raise
+        mend = patient.deploy("EksClusterName=NAME")
+        yield Finding("cluster", WRONG, f"There is no cluster {name} in {patient.region}.", mend)
+        return
+    good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
+    wait = f"aws eks wait cluster-active --name {name} --region {patient.region}"
+    yield _judge("cluster", good, status, f"{status}.", wait)
+    if good and ("PodIdentity" in patient.resources if patient.deployed else patient.partition != "aws-cn"):
+        yield _pod_identity(patient, name, cluster)
+
+
+def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Finding:
+    built_in = bool((cluster.get("computeConfig") or {}).get("enabled"))
+    return _judge(
+        "pod identity",
+        built_in or _has_agent(patient.client("eks"), name),
+        "the cluster can give pods their role",
+        f"{name} has no add-on {POD_IDENTITY_AGENT}, so the pods of a pipeline get no credentials.",
+        f"aws eks create-addon --cluster-name {name} --addon-name {POD_IDENTITY_AGENT} --region {patient.region}",
+    )
+
+
+def _has_agent(eks: Any, cluster: str) -> bool:
+    try:
+        eks.describe_addon(clusterName=cluster, addonName=POD_IDENTITY_AGENT)
+    except ClientError as error:
+        if is_gone(error):
+            return False
+        raise
+    return True
+
+
+def check_given_kfp(patient: Patient) -> Iterator[Finding]:
+    """Kubeflow Pipelines answers at the URL that was given, before there is a stack."""
+    if patient.kfp_url:
+        place = Settings(patient.partition, patient.region, patient.url_suffix, kfp_url=patient.kfp_url)
+        yield _kubeflow(patient, place)
 
 
 def check_kfp(patient: Patient) -> Iterator[Finding]:
     """Kubeflow Pipelines answers from here, and is new enough."""
     settings = patient.settings
+    if patient.kfp_url:
+        settings = dataclasses.replace(settings, kfp_mode="direct", kfp_url=patient.kfp_url)
+    yield _kubeflow(patient, settings)
+
+
+def _kubeflow(patient: Patient, settings: Settings) -> Finding:
     try:
         health = connect(settings, patient.client).require_version()
     except BatonError as error:
-        where = settings.kfp_url or settings.kfp_cluster
-        hint = "kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 (to look from here)"
-        state = WRONG if not settings.kfp_url or "internal" not in where else UNKNOWN
-        yield Finding("kubeflow pipelines", state, f"{type(error).__name__}: {error}", hint)
-        return
+        return _no_kubeflow(patient, error)
     users = "multi-user" if health.multi_user else "single-user"
     build = health.tag or "an unnamed build"
-    yield Finding("kubeflow pipelines", OK, f"{build}, {users}, mode {settings.kfp_mode}")
+    mode = settings.kfp_mode if not patient.kfp_url else f"at {patient.kfp_url}"
+    return Finding("kubeflow pipelines", OK, f"{build}, {users}, {mode}")
+
+
+def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, KfpTooOld):
+        # The way to upgrade is the way it was installed, which nobody can see from here.
+        mend = f"kubectl apply -k 'github.com/kubeflow/pipelines/manifests/kustomize/env/platform-agnostic?ref={_REF}'"
+        return Finding("kubeflow pipelines", WRONG, text, mend)
+    inside = bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
+    if inside and not patient.kfp_url and not isinstance(error, KfpMisconfigured):
+        # The functions look from a network that this machine may not be in.
+        look = f"kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & {_look_again(patient)}"
+        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", look)
+    return Finding("kubeflow pipelines", WRONG, text, patient.deploy("KfpUrl=URL"))
+
+
+_REF = "2.14.0"
+
+
+def _look_again(patient: Patient) -> str:
+    return f"baton doctor --stack-name {patient.stack_name} --region {patient.region} --kfp-url http://localhost:8888"

@@ -1,28 +1,81 @@
 """EKS: the one cluster that is always there, called ``embedded``; others must be made with CreateCluster, as moto does.
 
-It has no Kubernetes API server: Kubeflow Pipelines answers on a port of its own.
+It has the add-on of Pod Identity, and no Kubernetes API server: Kubeflow Pipelines answers on a port of its own.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from baton_local.context import CloudContext
 from baton_local.seams import register, replace
 
 NAME = "embedded"
+AGENT = "eks-pod-identity-agent"
+_MODELS, _RESPONSES = "moto.eks.models", "moto.eks.responses"
 _moto: dict[str, Any] = {}
 
 
 def install(_context: CloudContext) -> None:
-    """Let DescribeCluster know the cluster."""
-    module = "moto.eks.models"
-    register(module, "EKSBackend.create_cluster")
-    _moto["describe"] = replace(module, "EKSBackend.describe_cluster", _describe_cluster, ("self", "name"))
+    """Let DescribeCluster know the cluster, and add the operations on add-ons that moto does not have."""
+    register(_MODELS, "EKSBackend.create_cluster")
+    _moto["describe"] = replace(_MODELS, "EKSBackend.describe_cluster", _describe_cluster, ("self", "name"))
+    responses = register(_RESPONSES, "EKSResponse")
+    register(_RESPONSES, "EKSResponse.eks_backend", property)
+    for operation in (create_addon, describe_addon, delete_addon):
+        setattr(responses, operation.__name__, operation)
+    dispatch = register("moto.eks.urls", "response").dispatch
+    paths = {
+        "{0}/clusters/(?P<name>[^/]+)/addons$": dispatch,
+        "{0}/clusters/(?P<name>[^/]+)/addons/(?P<addonName>[^/]+)$": dispatch,
+    }
+    replace("moto.eks.urls", "url_paths", {**register("moto.eks.urls", "url_paths", dict), **paths}, dict)
 
 
 def _describe_cluster(self: Any, name: str) -> Any:
     if name == NAME and name not in self.clusters:
         role = f"arn:{self.partition}:iam::{self.account_id}:role/{NAME}-cluster"
-        self.create_cluster(name=name, role_arn=role, resources_vpc_config={})
+        _addons(self.create_cluster(name=name, role_arn=role, resources_vpc_config={})).add(AGENT)
     return _moto["describe"](self, name)
+
+
+def create_addon(self: Any) -> str:
+    """Answer CreateAddon; the add-on is there at once."""
+    name = json.loads(self.body)["addonName"]
+    _addons(_cluster(self)).add(name)
+    return _shown(self, name)
+
+
+def describe_addon(self: Any) -> str:
+    """Answer DescribeAddon; raises moto's ResourceNotFoundException."""
+    return _shown(self, _named(self))
+
+
+def delete_addon(self: Any) -> str:
+    """Answer DeleteAddon; raises moto's ResourceNotFoundException."""
+    shown = _shown(self, _named(self))
+    _addons(_cluster(self)).discard(_named(self))
+    return shown
+
+
+def _shown(response: Any, name: str) -> str:
+    cluster = _cluster(response)
+    if name not in _addons(cluster):
+        not_found = register("moto.eks.exceptions", "ResourceNotFoundException")
+        raise not_found(message=f"No addon: {name} found in cluster: {cluster.name}")
+    return json.dumps({"addon": {"addonName": name, "clusterName": cluster.name, "status": "ACTIVE"}})
+
+
+def _cluster(response: Any) -> Any:
+    return response.eks_backend.describe_cluster(response.path.split("/")[2])
+
+
+def _named(response: Any) -> str:
+    return str(response.path.rpartition("/")[2])
+
+
+def _addons(cluster: Any) -> set[str]:
+    """Return the names of a cluster's add-ons, which can be changed."""
+    found: set[str] = vars(cluster).setdefault("baton_addons", set())
+    return found

@@ -61,3 +61,15 @@ def test_another_cluster_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(ClientError) as refusal:
         cloud.client("eks").describe_cluster(name="other")
     assert refusal.value.response["Error"]["Code"] == "ResourceNotFoundException"
+
+
+def test_add_ons_come_and_go(cloud: Cloud) -> None:
+    eks, agent = cloud.client("eks"), {"clusterName": "embedded", "addonName": "eks-pod-identity-agent"}
+    assert eks.describe_addon(**agent)["addon"]["status"] == "ACTIVE"
+    eks.delete_addon(**agent)
+    for call in (eks.describe_addon, eks.delete_addon):
+        with pytest.raises(ClientError) as refusal:
+            call(**agent)
+        assert refusal.value.response["Error"]["Code"] == "ResourceNotFoundException"
+    eks.create_addon(**agent)
+    assert eks.describe_addon(**agent)["addon"]["addonName"] == agent["addonName"]

@@ -1,0 +1,123 @@
+"""The AWS account that a command looks at, with the credentials of whoever calls it, and the stack in it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import boto3
+from boto3.dynamodb.types import TypeDeserializer
+from botocore.exceptions import ClientError
+
+_GONE = {
+    *("ResourceNotFoundException", "ResourceNotFound", "NoSuchEntity", "NoSuchBucket", "StateMachineDoesNotExist"),
+    *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "404"),
+}
+
+
+class NoRegion(Exception):
+    """No region is configured; the message says how to give one."""
+
+
+class Clients:
+    """Makes each client once; calling it gives the client of a service."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._session = session
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str) -> Any:
+        """Return the client of a service."""
+        if service not in self._made:
+            make: Any = self._session.client
+            self._made[service] = make(service)
+        return self._made[service]
+
+
+class Account:
+    """An account, a region and a stack; ``client`` gives a boto3 client by service."""
+
+    def __init__(self, client: Callable[[str], Any], region: str, stack_name: str) -> None:
+        self.client = client
+        self.region = region
+        self.stack_name = stack_name
+
+    @classmethod
+    def chosen(cls, options: argparse.Namespace) -> Account:
+        """Return the account that the options of ``add_options`` name; raises NoRegion."""
+        return cls(*open_account(options))
+
+    @cached_property
+    def stack(self) -> Mapping[str, Any] | None:
+        """The stack, or None where there is none of this name."""
+        try:
+            answer = self.client("cloudformation").describe_stacks(StackName=self.stack_name)
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        found: Mapping[str, Any] = answer["Stacks"][0]
+        return found
+
+    @cached_property
+    def outputs(self) -> Mapping[str, str]:
+        """The stack's outputs by name; none while it has not been deployed to its end once."""
+        return {o["OutputKey"]: o["OutputValue"] for o in (self.stack or {}).get("Outputs", [])}
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        """The stack's parameters by name."""
+        return {p["ParameterKey"]: p.get("ParameterValue", "") for p in (self.stack or {}).get("Parameters", [])}
+
+    @cached_property
+    def resources(self) -> Mapping[str, str]:
+        """The stack's physical resource ids by logical id."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
+        summaries = [r for page in pages for r in page["StackResourceSummaries"]]
+        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in summaries if r.get("PhysicalResourceId")}
+
+    def runs(self) -> Iterator[dict[str, Any]]:
+        """Yield every run row of the stack's table."""
+        pages = (
+            self.client("dynamodb")
+            .get_paginator("query")
+            .paginate(
+                TableName=self.outputs["TableName"],
+                KeyConditionExpression="kind = :kind",
+                ExpressionAttributeValues={":kind": {"S": "run"}},
+                ConsistentRead=True,
+            )
+        )
+        read = TypeDeserializer().deserialize
+        for page in pages:
+            for item in page["Items"]:
+                yield {name: read(value) for name, value in item.items()}
+
+
+def open_account(options: argparse.Namespace) -> tuple[Clients, str, str]:
+    """Return clients, region and stack name that the options of ``add_options`` name; raises NoRegion."""
+    session = boto3.Session(profile_name=options.profile, region_name=options.region)
+    if not session.region_name:
+        raise NoRegion("No region is configured: give --region, or set AWS_REGION.")
+    return Clients(session), session.region_name, options.stack_name
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which stack is meant."""
+    command.add_argument("--stack-name", default="baton", metavar="NAME", help="the stack (default: %(default)s)")
+    command.add_argument("--region", help="the region (default: that of your configuration)")
+    command.add_argument("--profile", help="the profile of your credentials")
+
+
+def is_gone(error: ClientError) -> bool:
+    """Tell whether a service says that the thing does not exist."""
+    return error.response["Error"]["Code"] in _GONE
+
+
+def refuse(sentence: str) -> int:
+    """Say on standard error why nothing is done; return the exit code for that."""
+    print(f"baton: {sentence}", file=sys.stderr)
+    return 2
