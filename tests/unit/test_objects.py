@@ -77,6 +77,16 @@ def test_kept_folders_and_everything_of_others_stay(s3: Any) -> None:
     assert objects.kept() == [LAYOUT.uri(folder) for folder in ("report/", "model/", "predictions/")]
 
 
+def test_an_old_version_in_a_kept_folder_goes_and_the_current_one_stays(s3: Any) -> None:
+    key = LAYOUT.key("predictions/smoke_test.json")
+    put(s3, key)
+    put(s3, key)
+    RunObjects(s3, LAYOUT).sweep()
+    versions = s3.list_object_versions(Bucket=LAYOUT.bucket, Prefix=key)["Versions"]
+    assert [version["IsLatest"] for version in versions] == [True]
+    assert RunObjects(s3, LAYOUT).left() == []
+
+
 def test_kept_names_only_the_folders_that_hold_something(s3: Any) -> None:
     put(s3, LAYOUT.key("model/model.tar.gz"))
     assert RunObjects(s3, LAYOUT).kept() == [LAYOUT.uri("model/")]

@@ -28,7 +28,7 @@ class Swept:
 
 
 class RunObjects:
-    """Everything under a run's prefix; the folders in ``names.KEPT_FOLDERS`` stay."""
+    """Everything under a run's prefix; the current objects of the folders in ``names.KEPT_FOLDERS`` stay."""
 
     def __init__(self, s3: Any, layout: Layout) -> None:
         self._s3 = s3
@@ -36,7 +36,7 @@ class RunObjects:
         self._kept_prefixes = tuple(layout.key(folder) for folder in KEPT_FOLDERS)
 
     def sweep(self) -> Swept:
-        """Delete every version and delete marker outside the kept folders; abort every unfinished upload.
+        """Delete every version and marker but the current objects of the kept folders; abort every unfinished upload.
 
         A denied deletion is CleanUpIncomplete, a throttled one TransientAwsError; either comes only after everything
         else was tried.
@@ -49,7 +49,7 @@ class RunObjects:
                 errors = self._delete(versions)
                 refused += errors
                 gone = {(v["Key"], v["VersionId"]) for v in versions} - {(e["Key"], e["VersionId"]) for e in errors}
-                swept += Swept(sum(v["is_object"] and (v["Key"], v["VersionId"]) in gone for v in versions), len(gone))
+                swept += Swept(sum(v["is_current"] and (v["Key"], v["VersionId"]) in gone for v in versions), len(gone))
         if refused:
             raise _refusal(refused)
         return swept
@@ -72,14 +72,15 @@ class RunObjects:
         return bool(page.get("Contents"))
 
     def _is_kept(self, version: dict[str, Any]) -> bool:
+        # A step that was repeated has written its object twice: only the current version is what the run was for.
         key: str = version["Key"]
-        return key.startswith(self._kept_prefixes)
+        return version["is_current"] and key.startswith(self._kept_prefixes)
 
     def _version_pages(self) -> Iterator[list[dict[str, Any]]]:
         pages = self._s3.get_paginator("list_object_versions").paginate(**self._place())
         for page in pages:
-            objects = [_version(v, is_object=v["IsLatest"]) for v in page.get("Versions", [])]
-            yield objects + [_version(marker, is_object=False) for marker in page.get("DeleteMarkers", [])]
+            objects = [_version(v, is_current=v["IsLatest"]) for v in page.get("Versions", [])]
+            yield objects + [_version(marker, is_current=False) for marker in page.get("DeleteMarkers", [])]
 
     def _uploads(self) -> Iterator[dict[str, Any]]:
         for page in self._s3.get_paginator("list_multipart_uploads").paginate(**self._place()):
@@ -110,8 +111,8 @@ class RunObjects:
         return {"Bucket": self._layout.bucket, "Prefix": self._layout.prefix}
 
 
-def _version(listed: dict[str, Any], is_object: bool) -> dict[str, Any]:
-    return {"Key": listed["Key"], "VersionId": listed["VersionId"], "is_object": is_object}
+def _version(listed: dict[str, Any], is_current: bool) -> dict[str, Any]:
+    return {"Key": listed["Key"], "VersionId": listed["VersionId"], "is_current": is_current}
 
 
 def _refusal(errors: list[dict[str, Any]]) -> CleanUpIncomplete | TransientAwsError:
