@@ -78,6 +78,7 @@ def test_kept_folders_and_everything_of_others_stay(s3: Any) -> None:
 
 
 def test_an_old_version_in_a_kept_folder_goes_and_the_current_one_stays(s3: Any) -> None:
+    version_bucket(s3)
     key = LAYOUT.key("predictions/smoke_test.json")
     put(s3, key)
     put(s3, key)
