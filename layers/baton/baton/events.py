@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baton.names import parse_name
+from baton.names import is_run_id, parse_name
 from baton.things import PIPELINE_RUN, Phase, phase_of
 
 PIPELINE_SOURCE = "baton.pipeline"
@@ -50,15 +50,15 @@ def read_signal(event: Mapping[str, Any], prefix: str = "bt-") -> Signal | None:
     if not isinstance(detail, Mapping):
         return None
     if event.get("source") == PIPELINE_SOURCE and event.get("detail-type") == PIPELINE_DETAIL_TYPE:
-        return _pipeline_signal(detail)
+        return _pipeline_signal(detail, prefix)
     if event.get("source") != "aws.sagemaker":
         return None
     return _sagemaker_signal(str(event.get("detail-type")), detail, prefix)
 
 
-def _pipeline_signal(detail: Mapping[str, Any]) -> Signal | None:
+def _pipeline_signal(detail: Mapping[str, Any], prefix: str) -> Signal | None:
     run_id = detail.get("run_id")
-    if not isinstance(run_id, str) or not run_id:
+    if not isinstance(run_id, str) or not is_run_id(run_id, prefix):
         return None
     return Signal(PIPELINE_RUN, run_id, str(detail.get("state", "")), says_ended=True, says_deleted=False)
 

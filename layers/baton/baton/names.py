@@ -71,9 +71,12 @@ def parse_name(name: str, prefix: str = "bt-") -> tuple[str, str] | None:
     """
     run_id, _, suffix = name.rpartition("-")
     kinds = [kind for kind, known in _SUFFIXES.items() if known == suffix]
-    if not kinds or not re.fullmatch(re.escape(prefix) + r"[a-z0-9]{13}", run_id):
-        return None
-    return kinds[0], run_id
+    return (kinds[0], run_id) if kinds and is_run_id(run_id, prefix) else None
+
+
+def is_run_id(text: str, prefix: str = "bt-") -> bool:
+    """Whether a text has the form of a run id."""
+    return re.fullmatch(re.escape(prefix) + r"[a-z0-9]{13}", text) is not None
 
 
 def tags_of(run_id: str, execution_arn: str, pipeline: str, expires_at: str) -> dict[str, str]:

@@ -14,7 +14,9 @@ it fails again and again       dead-letter queue, with its last reason, before S
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -73,7 +75,7 @@ class Settling:
         try:
             event = json.loads(record["body"])
             signal = read_signal(event, self._settings.run_prefix) if isinstance(event, dict) else _unreadable()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return self._set_aside(record, f"The message is no EventBridge event: {error}")
         if signal is None:
             count("SignalIgnored")
@@ -103,7 +105,7 @@ class Settling:
         try:
             self._stepfunctions.start_execution(
                 stateMachineArn=self._settings.clean_up_machine_arn,
-                name=f"{signal.run_id}-{signal.kind}-{signal.status}",
+                name=f"{signal.run_id}-{signal.kind}-{re.sub('[^A-Za-z]', '', signal.status)[:30]}",
                 input=json.dumps({"run_id": signal.run_id, "execution_arn": row["execution_arn"]}),
             )
         except ClientError as error:
@@ -128,11 +130,13 @@ class Settling:
 
     def _delay(self, record: Mapping[str, Any]) -> None:
         seconds = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** (_receives(record) - 1))
-        self._sqs.change_message_visibility(
-            QueueUrl=self._settings.outcome_queue_url,
-            ReceiptHandle=record["receiptHandle"],
-            VisibilityTimeout=seconds,
-        )
+        # Where this fails the message comes again all the same, after the queue's own time-out.
+        with suppress(ClientError):
+            self._sqs.change_message_visibility(
+                QueueUrl=self._settings.outcome_queue_url,
+                ReceiptHandle=record["receiptHandle"],
+                VisibilityTimeout=seconds,
+            )
 
     def _set_aside(self, record: Mapping[str, Any], reason: str) -> bool:
         """Move a message to the dead-letter queue with its reason; SQS itself would give none."""
@@ -141,13 +145,18 @@ class Settling:
         self._sqs.send_message(
             QueueUrl=self._settings.dead_letter_queue_url,
             MessageBody=record["body"],
-            MessageAttributes={"Reason": {"DataType": "String", "StringValue": reason[:1024]}},
+            MessageAttributes={"Reason": {"DataType": "String", "StringValue": _sayable(reason)[:1024]}},
         )
         return True
 
 
 def _receives(record: Mapping[str, Any]) -> int:
     return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
+
+
+def _sayable(reason: str) -> str:
+    # SQS takes no control characters: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+    return "".join(character if character.isprintable() else " " for character in reason)
 
 
 def _unreadable() -> Signal | None:
