@@ -24,6 +24,9 @@ from baton_local.seams import register, replace
 
 MAXIMUM_ENTRY_BYTES = 256 * 1024
 MAXIMUM_ENTRIES = 10
+DURABLE_SOURCES = frozenset({"aws.s3"})
+"""What EventBridge gets at least once, so that the loss dial spares it; SageMaker's and Step Functions' events are best
+effort: https://docs.aws.amazon.com/eventbridge/latest/ref/event-delivery-level.html, and each service's page there."""
 _DEFAULT_ATTEMPTS = 185
 _DEFAULT_AGE_SECONDS = 24 * 3600
 _FIRST_RETRY_SECONDS = 0.2
@@ -151,7 +154,7 @@ def _send_if_matched(rule: Any, event: dict[str, Any]) -> None:
 
 def _send(rule: Any, target: Mapping[str, Any], event: dict[str, Any], faulty: bool) -> None:
     job = functools.partial(_attempt, RuleName(rule.arn, rule.name), dict(target), event, clock.time(), 0)
-    _dispatcher().submit(job, key=str(target["Arn"]), faulty=faulty)
+    _dispatcher().submit(job, key=str(target["Arn"]), faulty=faulty, durable=event["source"] in DURABLE_SOURCES)
 
 
 def _attempt(rule: RuleName, target: dict[str, Any], event: dict[str, Any], since: float, attempts: int) -> None:

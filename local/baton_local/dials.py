@@ -14,7 +14,8 @@ _MAX_DELAY_SECONDS = 3600.0
 class Dials:
     """How often each fault happens; every probability is between 0 and 1, and all at 0 means a quiet cloud.
 
-    ``loss``, ``duplicate``, ``reorder``: of an event on its way from a service to a rule's target.
+    ``loss``, ``duplicate``, ``reorder``: of an event on its way from a service to a rule's target. S3's events are
+    never lost, because AWS delivers them at least once, unlike SageMaker's and Step Functions'.
     ``delay_seconds``: the longest extra time that an event takes, drawn evenly from 0 up to it.
     ``crash``: of one Lambda invocation, whose sandbox is then killed right after one of its AWS calls.
     ``seed``: the same seed draws the same faults in the same order of calls.

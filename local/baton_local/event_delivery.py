@@ -49,11 +49,11 @@ class Dispatcher:
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="events")
         threading.Thread(target=self._run, name="events-clock", daemon=True).start()
 
-    def submit(self, job: Job, key: str = "", faulty: bool = False) -> None:
-        """Run a job soon; with ``faulty`` the dials may lose, double, delay or hold it back."""
+    def submit(self, job: Job, key: str = "", faulty: bool = False, durable: bool = False) -> None:
+        """Run a job soon; with ``faulty`` the dials may double, delay, hold back and, unless ``durable``, lose it."""
         now = time.monotonic()
         with self._state:
-            for delay, hold in self._draw() if faulty else [(0.0, False)]:
+            for delay, hold in self._draw(durable) if faulty else [(0.0, False)]:
                 entry = self._add(now + delay + (HOLD_SECONDS if hold else 0.0), job, key)
                 if hold:
                     self._held.setdefault(key, []).append(entry)
@@ -87,14 +87,14 @@ class Dispatcher:
         self._pool.shutdown(wait=False, cancel_futures=True)
         return left
 
-    def _draw(self) -> list[tuple[float, bool]]:
+    def _draw(self, durable: bool) -> list[tuple[float, bool]]:
         """Draw what becomes of a delivery: the delay of each copy that arrives, and whether it is held back."""
         lost, double = self._random.random() < self._dials.loss, self._random.random() < self._dials.duplicate
         copies = [
             (self._random.uniform(0.0, self._dials.delay_seconds), self._random.random() < self._dials.reorder)
             for _ in range(2 if double else 1)
         ]
-        return [] if lost else copies
+        return [] if lost and not durable else copies
 
     def _add(self, at: float, job: Job, key: str) -> _Entry:
         entry = _Entry(at, next(self._numbers), job, key)

@@ -73,6 +73,15 @@ class World:
     def bodies(self, url: str, count: int = 1) -> list[Any]:
         return [json.loads(message["Body"]) for message in self.messages(url, count)]
 
+    def all_bodies(self, url: str) -> list[Any]:
+        """Return what comes until nothing has come for a second."""
+        found: list[Any] = []
+        while messages := self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600, WaitTimeSeconds=1
+        ).get("Messages", []):
+            found += [json.loads(message["Body"]) for message in messages]
+        return found
+
     def is_empty(self, url: str, seconds: float = 0.7) -> bool:
         time.sleep(seconds)
         return "Messages" not in self.sqs.receive_message(QueueUrl=url)
@@ -386,12 +395,13 @@ def test_the_dials_lose_double_and_reorder_what_services_and_users_send() -> Non
             world.put("baton.test", {"n": number})
             bucket.s3.put_object(Bucket=bucket.name, Key=str(number), Body=b"")
         time.sleep(2.5)
-        events = world.bodies(url, 30)
+        events = world.all_bodies(url)
         for source, name in (
             ("baton.test", lambda e: e["detail"]["n"]),
             ("aws.s3", lambda e: e["detail"]["object"]["key"]),
         ):
             numbers = [int(name(event)) for event in events if event["source"] == source]
-            assert 10 < len(set(numbers)) < 40
+            # S3's events reach EventBridge at least once, whatever the loss dial says.
+            assert len(set(numbers)) == 40 if source == "aws.s3" else 10 < len(set(numbers)) < 40
             assert len(numbers) > len(set(numbers))
             assert numbers != sorted(numbers)

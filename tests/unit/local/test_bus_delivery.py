@@ -67,6 +67,15 @@ def test_faults_are_for_what_asks_for_them() -> None:
     dispatcher.shutdown()
 
 
+def test_what_is_durable_is_doubled_but_never_lost() -> None:
+    dispatcher, arrived = Dispatcher(Dials(loss=1.0, duplicate=1.0)), list[int]()
+    dispatcher.submit(lambda: arrived.append(1), faulty=True, durable=True)
+    dispatcher.submit(lambda: arrived.append(2), faulty=True)
+    assert dispatcher.drain(5)
+    dispatcher.shutdown()
+    assert arrived == [1, 1]
+
+
 def test_a_failing_job_is_reported_and_harms_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     dispatcher, arrived = Dispatcher(Dials()), threading.Event()
 
