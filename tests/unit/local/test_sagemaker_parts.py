@@ -18,7 +18,7 @@ from baton_local.sagemaker.listing import filtered, page
 from baton_local.sagemaker.search import Parameter, Search, read_ranges
 from baton_local.sagemaker.validation import check_input
 
-EVENTS = sorted((Path(__file__).parents[3] / "events").glob("sagemaker_*.json"))
+EVENTS = sorted((Path(__file__).parents[3] / "events").glob("sagemaker_[!e]*[!s].json"))
 
 # The fields in the examples of "Events that Amazon SageMaker AI sends to Amazon EventBridge", and FailureReason and
 # ModelArtifacts, which it mentions or real events have.
