@@ -18,7 +18,8 @@ from baton_local.sagemaker.listing import filtered, page
 from baton_local.sagemaker.search import Parameter, Search, read_ranges
 from baton_local.sagemaker.validation import check_input
 
-EVENTS = sorted((Path(__file__).parents[3] / "events").glob("sagemaker_[!e]*[!s].json"))
+UGLY = ("sagemaker_endpoint_deleted", "sagemaker_training_job_without_status")
+EVENTS = sorted(p for p in (Path(__file__).parents[3] / "events").glob("sagemaker_*.json") if p.stem not in UGLY)
 
 # The fields in the examples of "Events that Amazon SageMaker AI sends to Amazon EventBridge", and FailureReason and
 # ModelArtifacts, which it mentions or real events have.
