@@ -83,8 +83,8 @@ def test_an_empty_input_is_enough_where_there_is_a_default_data_set():
     assert World(with_default_dataset()).plan({})["dataset"]["uri"] == URI
 
 
-def test_an_empty_input_without_a_default_data_set_tells_what_to_give(world):
-    assert world.problems({}) == ["dataset: is needed: the pipeline mnist_kmeans has no default; give s3://bucket/key"]
+def test_an_empty_input_takes_the_pipelines_default_data_set(world):
+    assert world.plan({})["dataset"]["key"] == "uploads/mnist_kmeans/mnist.pkl.gz"
 
 
 def test_the_consoles_comment_is_ignored(world):
