@@ -39,6 +39,8 @@ lint: setup tools/lint/node_modules ## Check style, types, template, state machi
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/python tools/lint/asl.py
+	$(BIN)/python tools/lint/iam.py
+	$(BIN)/python tools/lint/sizes.py
 	$(BIN)/cfn-lint --template template.yaml --regions $(REGIONS)
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --template template.yaml
 

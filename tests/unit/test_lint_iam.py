@@ -1,0 +1,145 @@
+"""The static checks of policies and packages find what is wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tools.lint import iam, sizes
+
+ROOT = Path(__file__).parents[2]
+TABLE = "arn:aws:dynamodb:eu-west-1:123456789012:table/t"
+ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+
+
+def policy(statement: str) -> str:
+    """A template with one managed policy that has one statement, given as YAML."""
+    return textwrap.dedent(
+        """
+        AWSTemplateFormatVersion: "2010-09-09"
+        Transform: AWS::Serverless-2016-10-31
+        Resources:
+          Policy:
+            Type: AWS::IAM::ManagedPolicy
+            Properties:
+              PolicyDocument:
+                Version: "2012-10-17"
+                Statement:
+        """
+    ) + textwrap.indent(textwrap.dedent(statement).strip(), " " * 10)
+
+
+def statement(action: str, resource: str, condition: str = "{}") -> str:
+    return policy(
+        f'- Sid: One\n  Effect: Allow\n  Action: {action}\n  Resource: "{resource}"\n  Condition: {condition}\n'
+    )
+
+
+def test_the_template_has_no_problem() -> None:
+    assert iam.problems((ROOT / "template.yaml").read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "condition"),
+    [
+        ("dynamodb:GetItem", TABLE, "{}"),
+        ("[dynamodb:GetItem, dynamodb:Query]", f"{TABLE}*", '{StringEquals: {"dynamodb:LeadingKeys": run}}'),
+        ("s3:GetObject", "arn:aws:s3:::bucket/runs/*", "{}"),
+        ("s3:ListBucket", "arn:aws:s3:::bucket", '{StringLike: {"s3:prefix": "runs/*"}}'),
+        ("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:q", '{StringEquals: {"aws:SourceAccount": "1"}}'),
+        ("iam:PassRole", ROLE, '{StringEquals: {"iam:PassedToService": sagemaker.amazonaws.com}}'),
+    ],
+)
+def test_a_right_statement_passes(action: str, resource: str, condition: str) -> None:
+    assert iam.problems(statement(action, resource, condition)) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "condition", "problem"),
+    [
+        ("dynamodb:ReadItem", TABLE, "{}", "no action dynamodb:ReadItem"),
+        ("dynamobd:GetItem", TABLE, "{}", "no action dynamobd:GetItem"),
+        ("dynamodb:GetItem", "arn:aws:dynamodb:eu-west-1:1:stream/t", "{}", "GetItem works on none of"),
+        ("s3:GetObject", "arn:aws:s3:::bucket", "{}", "s3:GetObject works on none of"),
+        ("s3:ListBucket", "arn:aws:s3:::bucket/*", "{}", "s3:ListBucket works on none of"),
+        ("states:SendTaskSuccess", "arn:aws:states:eu-west-1:1:stateMachine:m", "{}", "supports no resource"),
+        ("dynamodb:GetItem", TABLE, '{StringEquals: {"s3:prefix": x}}', "no condition key s3:prefix"),
+        ("dynamodb:GetItem", TABLE, '{StringEquals: {"aws:RequestTag/a": x}}', "no condition key aws:RequestTag/a"),
+        ("iam:PassRole", ROLE, "{}", "needs iam:PassedToService"),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/*",
+            '{StringEquals: {"iam:PassedToService": sagemaker.amazonaws.com}}',
+            "on the SageMaker role only",
+        ),
+    ],
+)
+def test_a_wrong_statement_is_told(action: str, resource: str, condition: str, problem: str) -> None:
+    found = iam.problems(statement(action, resource, condition))
+    assert any(problem in line for line in found), found
+    assert all(line.startswith("Policy, One: ") for line in found)
+
+
+def test_a_resource_that_no_action_works_on_is_told() -> None:
+    text = policy(
+        f"- Sid: One\n  Effect: Allow\n  Action: dynamodb:GetItem\n  Resource: [{TABLE}, 'arn:aws:s3:::bucket/*']"
+    )
+    assert iam.problems(text) == ["Policy, One: none of its actions works on arn:aws:s3:::bucket/*"]
+
+
+def test_every_resource_needs_a_written_reason() -> None:
+    bare = statement("xray:PutTraceSegments", "*")
+    assert len(iam.unexplained_stars(bare)) == 1
+    explained = bare.replace("          - Sid: One", "          # X-Ray supports no resource.\n          - Sid: One")
+    assert explained != bare
+    assert iam.problems(explained) == []
+
+
+def test_a_managed_policy_that_aws_does_not_have_is_told() -> None:
+    text = statement("dynamodb:GetItem", TABLE) + textwrap.indent(
+        textwrap.dedent(
+            """
+            Role:
+              Type: AWS::IAM::Role
+              Properties:
+                ManagedPolicyArns: ["arn:aws:iam::aws:policy/NoSuchPolicyAtAll"]
+            """
+        ),
+        "  ",
+    )
+    assert iam.problems(text) == ["Role: AWS has no managed policy NoSuchPolicyAtAll"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("a*", "ab", True),
+        ("a*c", "ab*", True),
+        ("a", "b", False),
+        ("", "", True),
+        ("", "*", True),
+        ("endpoint/bt-*", "endpoint-config/*", False),
+        ("*x", "y*", True),
+    ],
+)
+def test_patterns_overlap(one: str, other: str, overlap: bool) -> None:
+    assert iam.globs_overlap(one, other) is overlap
+    assert iam.globs_overlap(other, one) is overlap
+
+
+def test_package_sizes_have_limits() -> None:
+    fine = {"AwaitOutcomeFunction": 900, "PrepareDataFunction": 60_000_000}
+    assert list(sizes.problems(fine, {"BatonLayer": 12_000_000})) == []
+    assert "AwaitOutcomeFunction has 1,000,001" in next(sizes.problems({"AwaitOutcomeFunction": 1_000_001}, {}))
+    assert "AwaitOutcomeFunction has 0" in next(sizes.problems({"AwaitOutcomeFunction": 0}, {}))
+    assert "BatonLayer has 30,000,001" in next(sizes.problems({}, {"BatonLayer": 30_000_001}))
+    assert "Lambda takes" in next(sizes.problems({"PrepareDataFunction": 262_144_001}, {}))
+
+
+def test_a_package_is_measured_without_compiled_python(tmp_path: Path) -> None:
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_bytes(b"12345")
+    (tmp_path / "a.py").write_bytes(b"123")
+    assert sizes.size_of(tmp_path) == 3
