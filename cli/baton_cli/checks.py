@@ -86,8 +86,8 @@ class Patient(Account):
     @property
     def url_suffix(self) -> str:
         """The suffix of the partition's addresses."""
-        resolver = botocore.session.get_session().get_component("endpoint_resolver")
-        return str(resolver.get_partition_dns_suffix(self.partition))
+        partitions = botocore.session.get_session().get_data("partitions")["partitions"]
+        return str({each["id"]: each["outputs"]["dnsSuffix"] for each in partitions}[self.partition])
 
     @property
     def deployed(self) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from baton_cli import data, doctor, local
+from baton_cli import data, doctor, drain, local, redrive
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,6 +16,8 @@ def parser() -> argparse.ArgumentParser:
     local.add_to(commands)
     data.add_to(commands)
     doctor.add_to(commands)
+    redrive.add_to(commands)
+    drain.add_to(commands)
     return top
 
 

@@ -1,0 +1,252 @@
+"""``baton drain``: brings a stack to rest before it is deleted, and says what is still there.
+
+Deleting a stack deletes the state machines, and with them every execution under way: what those made would stay, with
+nobody left to delete it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from baton.names import TAG_EXECUTION_ARN, parse_name
+from baton_cli.account import Account, NoRegion, add_options, is_gone, refuse
+
+_WIDTH = 79
+_LOOK_SECONDS = 2.0
+_CALM_LOOKS = 3
+"""How many looks in a row must find nothing: a late upload, or the event of a stopped run, may still be on its way."""
+
+
+class TookTooLong(Exception):
+    """Something was still going on when the time was over; the message says what."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that outlives the stack, and the command that ends it."""
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How one kind of SageMaker thing is listed, and how the command is called that ends it."""
+
+    noun: str
+    operation: str
+    field: str
+    name: str
+    arn: str
+    command: str
+    status: str = ""
+
+
+_KINDS = (
+    _Kind("endpoint", "list_endpoints", "Endpoints", "EndpointName", "EndpointArn", "delete-endpoint"),
+    _Kind(
+        "endpoint configuration",
+        "list_endpoint_configs",
+        "EndpointConfigs",
+        "EndpointConfigName",
+        "EndpointConfigArn",
+        "delete-endpoint-config",
+    ),
+    _Kind("model", "list_models", "Models", "ModelName", "ModelArn", "delete-model"),
+    _Kind(
+        "training job",
+        "list_training_jobs",
+        "TrainingJobSummaries",
+        "TrainingJobName",
+        "TrainingJobArn",
+        "stop-training-job",
+        "InProgress",
+    ),
+    _Kind(
+        "tuning job",
+        "list_hyper_parameter_tuning_jobs",
+        "HyperParameterTuningJobSummaries",
+        "HyperParameterTuningJobName",
+        "HyperParameterTuningJobArn",
+        "stop-hyper-parameter-tuning-job",
+        "InProgress",
+    ),
+    _Kind(
+        "transform job",
+        "list_transform_jobs",
+        "TransformJobSummaries",
+        "TransformJobName",
+        "TransformJobArn",
+        "stop-transform-job",
+        "InProgress",
+    ),
+)
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``baton drain``."""
+    drain = commands.add_parser(
+        "drain",
+        help="bring a stack to rest before it is deleted",
+        description="Take no more uploads, wait for the runs under way and for every clean-up, and say what is left. "
+        "Exit code 0: nothing is left; 1: something is, with the command that ends it; 2: it could not be done.",
+    )
+    add_options(drain)
+    drain.add_argument("--stop", action="store_true", help="stop the runs under way instead of waiting for them")
+    drain.add_argument(
+        "--timeout", type=float, default=24 * 3600.0, metavar="SECONDS", help="how long to wait (default: a day)"
+    )
+    drain.set_defaults(run=_run)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    try:
+        account = Account.chosen(chosen)
+        if "StateMachineArn" not in account.outputs:
+            return refuse(f"There is no stack {account.stack_name} in {account.region} that could be drained.")
+        left = Drain(account, chosen.timeout).run(chosen.stop)
+    except NoRegion as error:
+        return refuse(str(error))
+    except (BotoCoreError, ClientError, TookTooLong) as error:
+        return refuse(str(error))
+    return _conclude(account, left)
+
+
+class Drain:
+    """One drain of a stack; ``timeout``: the seconds that all of it may take."""
+
+    def __init__(self, account: Account, timeout: float, look_seconds: float = _LOOK_SECONDS) -> None:
+        self._account = account
+        self._until = time.monotonic() + timeout
+        self._look_seconds = look_seconds
+
+    def run(self, stop: bool) -> list[Leftover]:
+        """Bring the stack to rest and return what is left; raises TookTooLong."""
+        self._take_no_more()
+        self._wait_for("Runs under way", lambda: self._runs_under_way(stop))
+        self._wait_for("Clean-ups under way", self._clean_ups_under_way)
+        self._send_janitor()
+        self._wait_for("Clean-ups under way", self._clean_ups_under_way)
+        return list(self._leftovers())
+
+    def _take_no_more(self) -> None:
+        rule = self._account.resources["UploadRule"].rpartition("/")[2]
+        self._account.client("events").disable_rule(Name=rule)
+        _say(f"Uploads start no runs any more: the rule {rule} is disabled. This enables it again:")
+        print(f"    aws events enable-rule --name {rule} --region {self._account.region}")
+
+    def _wait_for(self, what: str, look: Callable[[], list[str]]) -> None:
+        """Look until nothing is found several times in a row; say whenever what is found has changed."""
+        calm, said = 0, None
+        while calm < _CALM_LOOKS:
+            found = look()
+            calm = 0 if found else calm + 1
+            if found != said:
+                _say(f"{what}: {', '.join(found) or 'none'}")
+                said = found
+            if found and time.monotonic() > self._until:
+                raise TookTooLong(f"{what} when the time was over: {', '.join(found)}")
+            if calm < _CALM_LOOKS:
+                time.sleep(self._look_seconds)
+
+    def _runs_under_way(self, stop: bool) -> list[str]:
+        arns = self._running("StateMachineArn")
+        for arn in arns if stop else []:
+            self._account.client("stepfunctions").stop_execution(
+                executionArn=arn, error="Drained", cause="The stack is about to be deleted."
+            )
+        return [_short(arn) for arn in arns]
+
+    def _clean_ups_under_way(self) -> list[str]:
+        """Return the running clean-ups, and the events that may yet start one."""
+        waiting = self._waiting_events()
+        events = [f"{waiting} events in the outcome queue"] if waiting else []
+        return [_short(arn) for arn in self._running("CleanUpMachineArn")] + events
+
+    def _running(self, machine: str) -> list[str]:
+        pages = self._account.client("stepfunctions").get_paginator("list_executions")
+        found = pages.paginate(stateMachineArn=self._account.outputs[machine], statusFilter="RUNNING")
+        return sorted(run["executionArn"] for page in found for run in page["executions"])
+
+    def _waiting_events(self) -> int:
+        names = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
+        url = self._account.outputs["OutcomeQueueUrl"]
+        answer = self._account.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        return sum(int(answer["Attributes"][name]) for name in names)
+
+    def _send_janitor(self) -> None:
+        """Let the janitor find what no event told of; raises TookTooLong where it fails."""
+        function = self._account.resources["JanitorFunction"]
+        answer = self._account.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+        result = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise TookTooLong(f"The janitor failed: {result.get('errorMessage')}")
+        _say(f"The janitor looked at {result['looked_at']} runs and started {len(result['started'])} clean-ups.")
+
+    def _leftovers(self) -> Iterator[Leftover]:
+        yield from self._unfinished_runs()
+        for kind in _KINDS:
+            for name in self._of_kind(kind):
+                option = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.name).lstrip("-")
+                command = f"aws sagemaker {kind.command} --{option} {name} --region {self._account.region}"
+                yield Leftover(f"{kind.noun} {name}", command)
+
+    def _unfinished_runs(self) -> Iterator[Leftover]:
+        machine = self._account.outputs["CleanUpMachineArn"]
+        for row in self._account.runs():
+            # A row without execution_arn is the mark of an execution that never planned, and made nothing.
+            if "execution_arn" in row and "receipt" not in row:
+                request = {"execution_arn": row["execution_arn"], "run_id": row["name"], "succeeded": False}
+                command = (
+                    f"aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(request)}'"
+                )
+                yield Leftover(f"run {row['name']} without a receipt", f"{command} --region {self._account.region}")
+
+    def _of_kind(self, kind: _Kind) -> Iterator[str]:
+        """Yield the names of a kind's things that runs of this stack made, by their names and tags."""
+        sagemaker, prefix = self._account.client("sagemaker"), self._account.parameters["RunPrefix"]
+        asked = {"StatusEquals": kind.status} if kind.status else {}
+        pages = sagemaker.get_paginator(kind.operation).paginate(NameContains=prefix, **asked)
+        for thing in (thing for page in pages for thing in page[kind.field]):
+            if parse_name(thing[kind.name], prefix) and self._is_ours(thing[kind.arn]):
+                yield thing[kind.name]
+
+    def _is_ours(self, arn: str) -> bool:
+        try:
+            tags = self._account.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
+        except ClientError as error:
+            if is_gone(error) or "Could not find" in str(error):
+                return False
+            raise
+        machine = self._account.outputs["StateMachineArn"].rpartition(":")[2]
+        made_by = {tag["Key"]: tag["Value"] for tag in tags}.get(TAG_EXECUTION_ARN, "")
+        return f":execution:{machine}:" in made_by
+
+
+def _conclude(account: Account, left: list[Leftover]) -> int:
+    if left:
+        _say(f"{len(left)} things are left that the stack's deletion leaves alone; these commands end them:")
+    for leftover in left:
+        print(f"  {leftover.what}\n    {leftover.command}")
+    _say(
+        "The bucket and the table stay when the stack is deleted: they hold your models and the record of the runs. "
+        "Now the stack can go:"
+    )
+    print(f"    sam delete --stack-name {account.stack_name} --region {account.region}")
+    return 1 if left else 0
+
+
+def _short(arn: str) -> str:
+    return arn.rpartition(":")[2]
+
+
+def _say(text: Any) -> None:
+    print(textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False), flush=True)

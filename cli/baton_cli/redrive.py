@@ -1,0 +1,134 @@
+"""``baton redrive``: gives every event of the dead-letter queue to whom it was meant for.
+
+The queue holds three kinds of events, and SQS's own redrive knows only the queue that they came through: what may end
+a wait goes to the outcome queue, an upload to start_run, the bad end of an execution to the state machine clean-up-run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from baton_cli.account import Account, NoRegion, add_options, refuse
+
+_HIDDEN_SECONDS = 60
+_PLACES = {
+    "outcomes": "to the outcome queue",
+    "start_run": "to start_run",
+    "clean-up-run": "to clean-up-run",
+    "": "left: it is no event",
+}
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message of the dead-letter queue; ``event`` is None where its body is none."""
+
+    handle: str
+    body: str
+    reason: str
+    event: Mapping[str, Any] | None
+
+    @classmethod
+    def read(cls, message: Mapping[str, Any]) -> Letter:
+        """Read a message as SQS gives it."""
+        said = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
+        reason = said.get("Reason") or said.get("ERROR_MESSAGE") or said.get("ERROR_CODE") or "no reason given"
+        return cls(message["ReceiptHandle"], message["Body"], reason, _event(message["Body"]))
+
+    @property
+    def addressee(self) -> str:
+        """Who handles the event: outcomes, start_run, clean-up-run, or nobody."""
+        if self.event is None:
+            return ""
+        if self.event.get("source") == "aws.s3":
+            return "start_run"
+        return "clean-up-run" if self.event.get("source") == "aws.states" else "outcomes"
+
+
+def _event(body: str) -> Mapping[str, Any] | None:
+    try:
+        event = json.loads(body)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "detail-type" in event else None
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``baton redrive``."""
+    redrive = commands.add_parser("redrive", help="handle the events of the dead-letter queue again")
+    add_options(redrive)
+    redrive.add_argument("--dry-run", action="store_true", help="only show them, with the reason why they are there")
+    redrive.set_defaults(run=_run)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    try:
+        account = Account.chosen(chosen)
+        if "DeadLetterQueueUrl" not in account.outputs:
+            return refuse(f"There is no stack {account.stack_name} in {account.region}.")
+        return redrive(account, chosen.dry_run)
+    except NoRegion as error:
+        return refuse(str(error))
+    except (BotoCoreError, ClientError) as error:
+        return refuse(str(error))
+
+
+def redrive(account: Account, dry_run: bool) -> int:
+    """Hand on every event, and say where each went and why it was there; return 1 where some are left."""
+    left = 0
+    letters = list(_letters(account, dry_run))
+    for letter in letters:
+        print(f"{_title(letter)}: {_PLACES[letter.addressee]}\n      {letter.reason}")
+        if not dry_run and letter.addressee:
+            _hand_on(account, letter)
+        left += not letter.addressee
+    print(f"{len(letters)} events in the dead-letter queue" + (", of which nothing was moved" if dry_run else ""))
+    return 1 if left else 0
+
+
+def _letters(account: Account, dry_run: bool) -> Iterator[Letter]:
+    """Yield each message once: it stays hidden while this runs, and only shortly where it is just looked at."""
+    seen: set[str] = set()
+    while True:
+        answer = account.client("sqs").receive_message(
+            QueueUrl=account.outputs["DeadLetterQueueUrl"],
+            MessageAttributeNames=["All"],
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=1,
+            VisibilityTimeout=10 if dry_run else _HIDDEN_SECONDS,
+        )
+        fresh = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
+        if not fresh:
+            return
+        seen |= {message["MessageId"] for message in fresh}
+        yield from map(Letter.read, fresh)
+
+
+def _title(letter: Letter) -> str:
+    event = letter.event or {}
+    return f"{event.get('detail-type', 'A message')} of {event.get('time', 'an unknown time')}"
+
+
+def _hand_on(account: Account, letter: Letter) -> None:
+    # Deleted only afterwards: handling an event twice changes nothing, losing it might.
+    if letter.addressee == "outcomes":
+        account.client("sqs").send_message(QueueUrl=account.outputs["OutcomeQueueUrl"], MessageBody=letter.body)
+    elif letter.addressee == "start_run":
+        function = account.resources["StartRunFunction"]
+        account.client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=letter.body.encode())
+    else:
+        _clean_up(account, (letter.event or {})["detail"])
+    url = account.outputs["DeadLetterQueueUrl"]
+    account.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=letter.handle)
+
+
+def _clean_up(account: Account, detail: Mapping[str, Any]) -> None:
+    request = {"execution_arn": detail["executionArn"], "start_time": detail["startDate"], "succeeded": False}
+    machine = account.outputs["CleanUpMachineArn"]
+    account.client("stepfunctions").start_execution(stateMachineArn=machine, input=json.dumps(request))
