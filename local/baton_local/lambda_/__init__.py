@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from baton_local.context import CloudContext
+from baton_local.lambda_ import log_groups
 from baton_local.lambda_.service import LambdaService
 
 _service: LambdaService | None = None
@@ -19,6 +20,7 @@ def install(context: CloudContext) -> None:
     global _service
     _service = LambdaService(context, client=os.environ.get("BATON_LAMBDA_RUNTIME_CLIENT", ""))
     _service.install()
+    log_groups.install()
 
 
 def middleware(application: Any) -> Any:

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from baton_local.lambda_.log_groups import group_of
+
 RESERVED_VARIABLES = frozenset(
     {
         "_HANDLER",
@@ -52,12 +54,8 @@ class Function:
     layer_hashes: tuple[str, ...]
     code: bytes = field(repr=False, compare=False)
     layers: tuple[bytes, ...] = field(repr=False, compare=False)
+    log_group: str
     reserved_concurrency: int | None = field(default=None, compare=False)
-
-    @property
-    def log_group(self) -> str:
-        """The log group that its sandboxes write to."""
-        return f"/aws/lambda/{self.name}"
 
 
 def function_of(model: Any, layers: list[bytes]) -> Function:
@@ -79,6 +77,7 @@ def function_of(model: Any, layers: list[bytes]) -> Function:
         layer_hashes=tuple(_hash(layer) for layer in layers),
         code=model.code_bytes,
         layers=tuple(layers),
+        log_group=group_of(model),
         reserved_concurrency=None if reserved is None else int(reserved),
     )
 
