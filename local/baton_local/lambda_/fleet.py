@@ -24,8 +24,11 @@ class ThrottledError(Exception):
 
 
 def default_limit() -> int:
-    """Return how many sandboxes this machine may have at a time: each is a process of some 70 MB."""
-    return max(8, 6 * (os.cpu_count() or 2))
+    """Return how many sandboxes this machine may have at a time: each is a process of some 70 MB.
+
+    With fewer than two a function, one function's invocation would end the sandbox that another's is about to need.
+    """
+    return max(24, 6 * (os.cpu_count() or 2))
 
 
 class Fleet:

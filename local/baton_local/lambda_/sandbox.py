@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -19,6 +17,7 @@ from pathlib import Path
 from baton_local.accounts import Credentials
 from baton_local.lambda_ import runtime_client
 from baton_local.lambda_.functions import Function
+from baton_local.lambda_.nursery import Birth, Nursery, Process
 from baton_local.lambda_.packages import Packages, import_path
 from baton_local.lambda_.runtime_api import Invocation, RuntimeApi
 
@@ -26,6 +25,11 @@ INIT_SECONDS = 10.0
 """How long the initialisation may take before it eats into the first invocation's time, as on Lambda."""
 
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_OWN_VARIABLES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_LOG_STREAM_NAME", "HOME", "TMPDIR"),
+)
+"""What no two sandboxes of a function have in common."""
 _PLATFORM_ERRORS = ("Sandbox.Timedout", "Runtime.ExitError")
 
 
@@ -44,20 +48,20 @@ class Launcher:
     """How sandboxes are started.
 
     ``url``: the embedded cloud's endpoint. ``client``: "awslambdaric", or "python" for the pure-Python runtime client.
-    ``folder``: where each sandbox gets a folder of its own for its log and its temporary files.
+    ``folder``: where each sandbox gets a folder of its own for its log and its temporary files. ``nursery`` starts the
+    processes.
     """
 
     url: str
     packages: Packages
     folder: Path
     client: str
+    nursery: Nursery
 
-    def command(self, function: Function) -> list[str]:
-        """Return the command that runs the function's runtime, with nothing of this environment's site-packages."""
-        python = [sys.executable, "-S", "-P", "-u"]
-        if self.client == "awslambdaric":
-            return [*python, "-m", "awslambdaric", function.handler]
-        return [*python, str(Path(runtime_client.__file__).resolve()), function.handler]
+    @property
+    def program(self) -> str:
+        """The runtime client's module, or its file."""
+        return self.client if self.client == "awslambdaric" else str(Path(runtime_client.__file__).resolve())
 
 
 class Sandbox:
@@ -124,7 +128,7 @@ class Sandbox:
         self._api.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, launcher: Launcher) -> subprocess.Popen[bytes]:
+    def _start(self, launcher: Launcher) -> Process:
         task, path = self._unpack(launcher.packages)
         temporary = self._folder / "tmp"
         temporary.mkdir(parents=True)
@@ -135,16 +139,8 @@ class Sandbox:
             **dict(self.function.variables),
             **self.credentials.environment(),
         }
-        with self._log_file.open("ab") as log:
-            return subprocess.Popen(
-                launcher.command(self.function),
-                cwd=task,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        birth = Birth(launcher.program, self.function.handler, environment, task, self._log_file)
+        return launcher.nursery.start(self.function, birth, _OWN_VARIABLES)
 
     def _unpack(self, packages: Packages) -> tuple[Path, list[str]]:
         function = self.function

@@ -15,6 +15,7 @@ from baton_local.lambda_.fleet import Fleet
 from baton_local.lambda_.functions import RESERVED_VARIABLES, Function
 from baton_local.lambda_.invoking import InvokeError, Invoker, Request, check_payload, log_tail, request_for
 from baton_local.lambda_.mappings import Poller
+from baton_local.lambda_.nursery import Nursery
 from baton_local.lambda_.packages import Packages, has_awslambdaric
 from baton_local.lambda_.sandbox import Launcher, Outcome
 from baton_local.seams import register, replace
@@ -31,11 +32,13 @@ class LambdaService:
     """
 
     def __init__(self, context: CloudContext, client: str = "") -> None:
+        self._nursery = Nursery()
         launcher = Launcher(
             url=context.url,
             packages=Packages(context.cache_dir / "lambda"),
             folder=context.work_dir / "sandboxes",
             client=client or ("awslambdaric" if has_awslambdaric() else "python"),
+            nursery=self._nursery,
         )
         self._context = context
         self._fleet = Fleet(launcher, _session, context.dials)
@@ -71,6 +74,7 @@ class LambdaService:
             poller.stop()
         self._events.shut_down()
         self._fleet.shut_down()
+        self._nursery.close()
 
     def invoke(
         self, backend: Any, function_name: str, qualifier: str | None, body: Any, headers: Any, response_headers: Any
