@@ -42,7 +42,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     run.set_defaults(run=_run)
     soak = verbs.add_parser("soak", help="many runs under faults")
     soak.add_argument("--runs", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
-    soak.add_argument("--parallel", type=int, default=6, metavar="M", help="how many at once (default: %(default)s)")
+    soak.add_argument("--parallel", type=int, default=12, metavar="M", help="how many at once (default: %(default)s)")
     soak.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     _add_cloud_options(soak)
     _add_dials(soak)
@@ -128,7 +128,8 @@ def _soak(chosen: argparse.Namespace) -> int:
         ):
             quick = {"HeartbeatSeconds": str(SOAK_HEARTBEAT_SECONDS)}
             deployment = Deployment.make(cloud, chosen.region, quick, screen.step)
-            soak = Soaker(deployment, chosen.seed, Path(folder)).soak(chosen.runs, chosen.parallel, screen.step)
+            soaker = Soaker(deployment, chosen.seed, Path(folder), SOAK_HEARTBEAT_SECONDS)
+            soak = soaker.soak(chosen.runs, chosen.parallel, screen.progress)
     except (ValueError, CloudError, DeployError) as error:
         return screen.refuse(str(error))
     if chosen.json:

@@ -12,6 +12,7 @@ from baton_local.run import Result
 from baton_local.soak import Soak
 
 _WIDTH = 79
+_PROGRESS_SECONDS = 10.0
 
 
 class Screen:
@@ -19,6 +20,8 @@ class Screen:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._progress = ""
+        self._progress_at = 0.0
 
     def step(self, line: str) -> None:
         """Say what happens now, with the seconds since the command began."""
@@ -26,6 +29,15 @@ class Screen:
         print(f"{time.monotonic() - self._began:6.1f}  {first}", flush=True)
         for more in rest:
             print(f"        {more}", flush=True)
+
+    def progress(self, line: str) -> None:
+        """Keep one line up to date on a terminal; in a file, write what has changed every few seconds."""
+        now = time.monotonic()
+        if sys.stdout.isatty():
+            print(f"\r{now - self._began:6.1f}  {line[: _WIDTH - 8]:<{_WIDTH - 8}}", end="", flush=True)
+        elif line != self._progress and now >= self._progress_at + _PROGRESS_SECONDS:
+            self._progress, self._progress_at = line, now
+            self.step(line)
 
     def visit(self, visit: Visit) -> None:
         """Say that a state was entered or left."""
@@ -59,7 +71,8 @@ class Screen:
         self._line("left over", str(len(soak.leftovers)))
         self._line("seconds", f"{soak.seconds:.0f}")
         for outcome in soak.unexpected:
-            self._line("!", f"{outcome['execution_arn']}: {outcome['status']} {outcome['error']}: {outcome['cause']}")
+            told = (outcome.get(name) for name in ("verdict", "execution_arn", "run_id", "status", "error", "cause"))
+            self._line("!", " ".join(str(part) for part in told if part))
         for line in soak.leftovers:
             self._line("left", line)
 

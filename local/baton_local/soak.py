@@ -1,86 +1,64 @@
-"""Many runs under faults, each with an outcome that is known before it starts.
+"""Many runs under faults on one deployment, each with an end that is known before it starts.
 
-Runs are started as executions (an S3 event that the dials lose before any rule has seen it is AWS's loss, not Baton's).
-What a run must come to is drawn from the seed: success; a gate that cannot be met; a data set that must be refused; an
-algorithm that refuses its job; or somebody who stops the execution at some moment.
+Half of them are started by an upload, half as executions. When all have ended, an operator's day is played: the
+dead-letter queue is redriven, hours pass, and the janitor makes its rounds. Only then are leftovers counted.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
+from baton.names import Names, split_s3_uri
+from baton.uploads import RUN_FILE, Upload
 from baton_local import datasets
 from baton_local.deployment import Deployment
-
-GOOD, GATE, DATASET, JOB, STOP = "good", "gate", "dataset", "job", "stop"
-STORIES = (GOOD, GOOD, GOOD, GATE, DATASET, JOB, STOP)
-EXPECTED_ERRORS = {GATE: "GateNotMet", DATASET: "InvalidDataset", JOB: "JobFailed"}
-
-EXHAUSTED = (
-    "Lambda.Unknown",
-    "Runtime.ExitError",
-    "TransientAwsError",
-    "KfpUnavailable",
-    "LaunchUncertain",
-    "LaunchInProgress",
-    "CleanUpIncomplete",
-    "NotGoneYet",
-    "PipelineRunFailed",
+from baton_local.history import History
+from baton_local.soak_operator import Operator, Tell
+from baton_local.soak_stories import (
+    DATASET,
+    GATE,
+    INPUT,
+    JOB,
+    KEEP,
+    STOP,
+    Outcome,
+    Part,
+    Retriers,
+    cast,
+    exhausted_state,
+    retriers_of,
 )
-"""Errors with which a run may fail for the faults' own sake: its retries ran out, and it said so."""
 
-DEADLINE_SECONDS = 300
-_MARGIN_SECONDS = 120
+PIPELINE = "mnist_kmeans"
+ROWS = 600
+_MINI_BATCHES = {"mini_batch_size_min": 100, "mini_batch_size_max": 120}
+DEADLINE_SECONDS = 900
+"""What each run has until its deadline: a whole run takes a few seconds alone, and others run beside it."""
+_MARGIN_SECONDS = 60.0
 _POLL_SECONDS = 0.5
-
-
-@dataclass
-class Outcome:
-    """What one run was to come to, and what it came to."""
-
-    number: int
-    story: str
-    execution_arn: str
-    status: str = "RUNNING"
-    error: str | None = None
-    cause: str | None = None
-    output: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        """One of succeeded, failed_as_intended, stuck and wrong."""
-        if self.status == "RUNNING":
-            return "stuck"
-        if self.story == STOP:
-            return "failed_as_intended" if self.status == "ABORTED" else self._unstopped()
-        if self.status == "SUCCEEDED":
-            complete = len(self.output.get("predictions") or []) == 10 and self.output.get("model_artefact")
-            return "succeeded" if self.story == GOOD and complete else "wrong"
-        if self.status == "FAILED" and self.error == EXPECTED_ERRORS.get(self.story):
-            return "failed_as_intended"
-        return "failed_as_intended" if self.status == "FAILED" and self.error in EXHAUSTED else "wrong"
-
-    def _unstopped(self) -> str:
-        # The stop came after the end: then it is a run like any other good one.
-        if self.status == "SUCCEEDED":
-            return "succeeded"
-        return "failed_as_intended" if self.error in EXHAUSTED else "wrong"
+_START_SECONDS = 60.0
+"""How long an upload may take to become an execution before its event is looked for in the dead-letter queue."""
 
 
 @dataclass
 class Soak:
-    """What a soak came to; ``good`` only where nothing is lost, stuck, wrong or left."""
+    """What a soak came to; ``good`` only where nothing is lost, stuck, wrong or left.
+
+    ``excused``: how many of ``failed_as_intended`` failed because the retries of a state ran out. ``redriven``: uploads
+    that came out of the dead-letter queue. ``janitor``: clean-ups that the janitor started, by reason.
+    """
 
     runs: int
+    parallel: int
+    seed: int
     seconds: float = 0.0
     succeeded: int = 0
     failed_as_intended: int = 0
@@ -88,6 +66,11 @@ class Soak:
     stuck: int = 0
     wrong: int = 0
     leftovers: list[str] = field(default_factory=list)
+    excused: int = 0
+    redriven: int = 0
+    janitor: dict[str, int] = field(default_factory=dict)
+    stories: dict[str, int] = field(default_factory=dict)
+    dials: dict[str, float] = field(default_factory=dict)
     unexpected: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -97,107 +80,248 @@ class Soak:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``--json`` writes; ``leftovers`` is their number, ``left`` names them."""
-        facts = asdict(self)
-        return {**facts, "leftovers": len(self.leftovers), "left": self.leftovers}
+        return {**vars(self), "leftovers": len(self.leftovers), "left": self.leftovers}
+
+
+@dataclass
+class _Going:
+    """A run under way; ``since`` is on the clock of ``time.monotonic``, ``stop_at`` too, once its state was entered."""
+
+    outcome: Outcome
+    since: float
+    history: History | None = None
+    stop_at: float | None = None
+    stopped: bool = False
+    redriven: bool = False
 
 
 class Soaker:
-    """Plays many runs on one deployment, a few at a time."""
+    """Plays many runs on one deployment, some at a time."""
 
-    def __init__(self, deployment: Deployment, seed: int, folder: Path) -> None:
+    def __init__(self, deployment: Deployment, seed: int, folder: Path, heartbeat_seconds: float) -> None:
         self._deployment = deployment
-        self._random = random.Random(f"{seed}:soak")  # noqa: S311 (a schedule, no secret)
-        self._inputs = _uploaded(deployment, folder)
-        self._lock = threading.Lock()
-        self.outcomes: list[Outcome] = []
+        self._seed = seed
+        self._patience = DEADLINE_SECONDS + heartbeat_seconds + _MARGIN_SECONDS
+        self._stepfunctions = deployment.client("stepfunctions")
+        self._inputs = _Inputs(deployment, folder)
+        self._going: dict[str, _Going] = {}
+        self._outcomes: list[Outcome] = []
+        self._operator = Operator(deployment)
 
-    def soak(self, runs: int, parallel: int, tell: Callable[[str], None]) -> Soak:
-        """Play the runs, let the janitor make its rounds, and count."""
+    def soak(self, runs: int, parallel: int, tell: Tell) -> Soak:
+        """Play the runs, then the operator's part, and count."""
         began = time.monotonic()
-        stories = [self._random.choice(STORIES) for _ in range(runs)]
-        moments = [self._random.uniform(0.5, 12) for _ in range(runs)]
-        with ThreadPoolExecutor(parallel) as pool:
-            played = [pool.submit(self._play, n, stories[n], moments[n]) for n in range(runs)]
-            while not all(future.done() for future in played):
-                tell(self._progress(runs))
-                time.sleep(_POLL_SECONDS * 4)
-        lost = sum(1 for future in played if future.exception())
-        counted = Counter(outcome.verdict for outcome in self.outcomes)
-        left = self._swept(tell)
-        return Soak(
-            runs=runs,
-            seconds=round(time.monotonic() - began, 1),
-            succeeded=counted["succeeded"],
-            failed_as_intended=counted["failed_as_intended"],
-            lost=lost,
-            stuck=counted["stuck"],
-            wrong=counted["wrong"],
-            leftovers=left,
-            unexpected=[asdict(o) for o in self.outcomes if o.verdict in ("stuck", "wrong")],
-        )
+        parts = cast(runs, self._seed)
+        self._play(deque(parts), parallel, tell)
+        self._operator.settle(tell)
+        self._check_successes()
+        result = self._counted(parts, parallel)
+        result.seconds = round(time.monotonic() - began, 1)
+        return result
 
-    def _play(self, number: int, story: str, moment: float) -> None:
-        stepfunctions = self._deployment.client("stepfunctions")
-        given = {**self._inputs[story], "deadline_seconds": DEADLINE_SECONDS}
-        answer = stepfunctions.start_execution(
-            stateMachineArn=self._deployment.state_machine, name=f"soak-{number:04d}-{story}", input=json.dumps(given)
-        )
-        outcome = Outcome(number, story, answer["executionArn"])
-        with self._lock:
-            self.outcomes.append(outcome)
-        began = time.monotonic()
-        while time.monotonic() - began < DEADLINE_SECONDS + _MARGIN_SECONDS:
-            if story == STOP and time.monotonic() - began > moment:
-                stepfunctions.stop_execution(executionArn=outcome.execution_arn, error="Soak", cause="on purpose")
-            execution = stepfunctions.describe_execution(executionArn=outcome.execution_arn)
-            if execution["status"] != "RUNNING":
-                outcome.status, outcome.error = execution["status"], execution.get("error")
-                outcome.cause, outcome.output = execution.get("cause"), json.loads(execution.get("output") or "{}")
-                return
+    # --- the runs -----------------------------------------------------------------------------------------------------
+
+    def _play(self, waiting: deque[Part], parallel: int, tell: Tell) -> None:
+        total = len(waiting)
+        while waiting or self._going:
+            while waiting and len(self._going) < parallel:
+                self._start(waiting.popleft())
+            self._stop_those_due()
+            self._collect()
+            tell(self._progress(total))
             time.sleep(_POLL_SECONDS)
 
-    def _swept(self, tell: Callable[[str], None]) -> list[str]:
-        """Wait for the clean-ups under way, then let the janitor do what they did not; return what is left."""
-        until = time.monotonic() + _MARGIN_SECONDS
-        left = self._deployment.leftovers()
-        while (left or self._sweeping()) and time.monotonic() < until:
-            tell(f"clean-up: {len(left)} things are left")
-            time.sleep(_POLL_SECONDS * 4)
-            if not self._sweeping():
-                self._janitor()
-            left = self._deployment.leftovers()
-        return left
+    def _start(self, part: Part) -> None:
+        given = self._inputs.of(part.story)
+        arn = self._upload(given) if part.by_upload else self._execute(part, given)
+        outcome = Outcome(part, arn, started=not part.by_upload)
+        self._outcomes.append(outcome)
+        self._going[arn] = _Going(outcome, time.monotonic())
 
-    def _sweeping(self) -> bool:
-        stepfunctions = self._deployment.client("stepfunctions")
-        machine = self._deployment.clean_up_machine
-        return bool(stepfunctions.list_executions(stateMachineArn=machine, statusFilter="RUNNING")["executions"])
+    def _execute(self, part: Part, given: dict[str, Any]) -> str:
+        answer = self._stepfunctions.start_execution(
+            stateMachineArn=self._deployment.state_machine,
+            name=f"soak-{part.number:04d}-{part.story}",
+            input=json.dumps(given),
+        )
+        arn: str = answer["executionArn"]
+        return arn
 
-    def _janitor(self) -> None:
-        name = self._deployment.physical_id("JanitorFunction")
-        self._deployment.client("lambda").invoke(FunctionName=name, Payload=b"{}")
+    def _upload(self, given: dict[str, Any]) -> str:
+        """Upload a run.json and return the ARN of the one execution that it must start."""
+        bucket, key = self._deployment.bucket, f"uploads/{PIPELINE}/{RUN_FILE}"
+        answer = self._deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(given).encode())
+        name = Upload(bucket, key, answer["VersionId"], "", 0, "").execution_name(PIPELINE)
+        return self._deployment.state_machine.replace(":stateMachine:", ":execution:") + f":{name}"
 
-    def _progress(self, runs: int) -> str:
-        counted = Counter(o.verdict for o in self.outcomes if o.status != "RUNNING")
-        parts = [f"{counted[v]} {v.replace('_', ' ')}" for v in ("succeeded", "failed_as_intended", "wrong")]
-        return f"{sum(counted.values())}/{runs} ended: " + ", ".join(parts)
+    def _stop_those_due(self) -> None:
+        for going in self._going.values():
+            part, now = going.outcome.part, time.monotonic()
+            if part.story != STOP or not going.outcome.started or going.stopped:
+                continue
+            if going.stop_at is None and self._has_entered(going, part.stop_in):
+                going.stop_at = now + part.stop_after
+            if going.stop_at is not None and now >= going.stop_at:
+                going.stopped = True
+                self._stepfunctions.stop_execution(
+                    executionArn=going.outcome.execution_arn, error="Soak", cause="Stopped on purpose."
+                )
+
+    def _has_entered(self, going: _Going, state: str) -> bool:
+        going.history = going.history or History(self._stepfunctions, going.outcome.execution_arn)
+        going.history.read()
+        return any(visit.name == state for visit in going.history.visits)
+
+    def _collect(self) -> None:
+        """Take leave of the runs that have ended, of uploads that came to nothing, and of those past their time."""
+        running = set(self._operator.executions(self._deployment.state_machine, "RUNNING"))
+        for arn, going in list(self._going.items()):
+            waited = time.monotonic() - going.since
+            if arn in running:
+                going.outcome.started = True
+                ended = waited > self._patience
+            else:
+                ended = self._take_end(going.outcome) or self._never_starts(going, waited)
+            if ended:
+                del self._going[arn]
+
+    def _never_starts(self, going: _Going, waited: float) -> bool:
+        """Look for an upload's event in the dead-letter queue when it is overdue; return whether it is lost."""
+        if waited > _START_SECONDS and not going.redriven:
+            going.redriven = True
+            self._operator.redrive()
+        return waited > 2 * _START_SECONDS
+
+    def _take_end(self, outcome: Outcome) -> bool:
+        try:
+            execution = self._stepfunctions.describe_execution(executionArn=outcome.execution_arn)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
+                raise
+            return False
+        outcome.started = True
+        if execution["status"] == "RUNNING":
+            return False
+        outcome.status, outcome.error, outcome.cause = (
+            execution["status"],
+            execution.get("error"),
+            execution.get("cause"),
+        )
+        outcome.output = json.loads(execution.get("output") or "{}")
+        if outcome.verdict == "wrong":
+            outcome.gave_up = exhausted_state(self._events(outcome.execution_arn), self._retriers())
+        return True
+
+    def _events(self, arn: str) -> Iterator[dict[str, Any]]:
+        pages = self._stepfunctions.get_paginator("get_execution_history").paginate(executionArn=arn)
+        return (event for page in pages for event in page["events"])
+
+    def _retriers(self) -> Retriers:
+        machine = self._stepfunctions.describe_state_machine(stateMachineArn=self._deployment.state_machine)
+        return retriers_of(json.loads(machine["definition"]))
+
+    # --- the count ----------------------------------------------------------------------------------------------------
+
+    def _check_successes(self) -> None:
+        for outcome in self._outcomes:
+            if outcome.status == "SUCCEEDED":
+                outcome.missing = [uri for uri in self._promised(outcome) if not self._exists(uri)]
+
+    def _promised(self, outcome: Outcome) -> Iterator[str]:
+        yield from (str(outcome.output.get(name)) for name in ("report", "model_artefact"))
+        if outcome.part.story == KEEP:
+            yield Names.of(outcome.output["run_id"]).endpoint
+
+    def _exists(self, promised: str) -> bool:
+        try:
+            if promised.startswith("s3://"):
+                bucket, key = split_s3_uri(promised)
+                self._deployment.client("s3").head_object(Bucket=bucket, Key=key)
+                return True
+            answer = self._deployment.client("sagemaker").describe_endpoint(EndpointName=promised)
+        except ClientError:
+            return False
+        return bool(answer["EndpointStatus"] == "InService")
+
+    def _counted(self, parts: list[Part], parallel: int) -> Soak:
+        counted = Counter(outcome.verdict for outcome in self._outcomes)
+        twice = list(self._done_twice())
+        return Soak(
+            runs=len(parts),
+            parallel=parallel,
+            seed=self._seed,
+            succeeded=counted["succeeded"],
+            failed_as_intended=counted["failed_as_intended"],
+            lost=counted["lost"],
+            stuck=counted["stuck"],
+            wrong=counted["wrong"] + len(twice),
+            leftovers=self._left(),
+            excused=sum(1 for outcome in self._outcomes if outcome.gave_up),
+            redriven=self._operator.redriven,
+            janitor=dict(self._operator.handed_over),
+            stories=dict(Counter(part.story for part in parts)),
+            dials=vars(self._deployment.cloud.dials),
+            unexpected=[o.as_dict() for o in self._outcomes if o.verdict in ("lost", "stuck", "wrong")] + twice,
+        )
+
+    def _done_twice(self) -> Iterator[dict[str, Any]]:
+        """Yield executions that nobody asked for, and runs whose work more than one pipeline run has done."""
+        asked = {outcome.execution_arn for outcome in self._outcomes}
+        for arn in self._operator.executions(self._deployment.state_machine):
+            if arn not in asked:
+                yield {"verdict": "wrong", "execution_arn": arn, "cause": "Nobody asked for this execution."}
+        done = Counter(r.get("display_name") for r in self._deployment.kfp.runs() if r.get("state") == "SUCCEEDED")
+        for run_id, times in done.items():
+            if times > 1:
+                yield {"verdict": "wrong", "run_id": run_id, "cause": f"{times} pipeline runs did its work."}
+
+    def _left(self) -> list[str]:
+        kept = {o.output["run_id"] for o in self._outcomes if o.part.story == KEEP and o.status == "SUCCEEDED"}
+        names = [Names.of(run_id) for run_id in kept]
+        left = self._deployment.leftovers(
+            frozenset(name for n in names for name in (n.endpoint, n.endpoint_config, n.model))
+        )
+        unfinished = [r["name"]["S"] for r in self._operator.rows() if "execution_arn" in r and "receipt" not in r]
+        return left + [f"run without a receipt {run_id}" for run_id in unfinished]
+
+    def _progress(self, total: int) -> str:
+        over = [outcome for outcome in self._outcomes if outcome.execution_arn not in self._going]
+        counted = Counter(outcome.verdict for outcome in over)
+        good, failed = counted["succeeded"], counted["failed_as_intended"]
+        bad = len(over) - good - failed
+        return f"{len(over)}/{total} ended: {good} succeeded, {failed} failed as intended, {bad} not as they should"
 
 
-def _uploaded(deployment: Deployment, folder: Path) -> dict[str, dict[str, Any]]:
-    """Upload a small data set and a bad one; return the input of each story."""
-    s3, bucket = deployment.client("s3"), deployment.bucket
-    good, bad = datasets.small(folder / "good.pkl.gz", 600), folder / "bad.pkl.gz"
-    bad.write_bytes(b"This is no data set.")
-    for path in (good, bad):
-        s3.upload_file(str(path), bucket, f"datasets/{path.name}")
-    quick = {"max_tuning_jobs": 1, "parallel_tuning_jobs": 1, "mini_batch_size_min": 100, "mini_batch_size_max": 120}
-    dataset = f"s3://{bucket}/datasets/good.pkl.gz"
-    usual = {"dataset": dataset, "parameters": quick, "smoke_test": {"min_accuracy": 0.1}}
-    return {
-        GOOD: usual,
-        STOP: usual,
-        GATE: {**usual, "smoke_test": {"min_accuracy": 0.9999}},
-        DATASET: {**usual, "dataset": f"s3://{bucket}/datasets/bad.pkl.gz"},
-        # More clusters than there are rows: the algorithm itself refuses.
-        JOB: {**usual, "parameters": {**quick, "k": 900}},
-    }
+class _Inputs:
+    """The execution input of each story, over small data sets that are uploaded once."""
+
+    def __init__(self, deployment: Deployment, folder: Path) -> None:
+        good, bad = datasets.small(folder / "good.pkl.gz", ROWS), folder / "bad.pkl.gz"
+        bad.write_bytes(b"This is no data set.")
+        self._folder = f"s3://{deployment.bucket}/datasets"
+        for path in (good, bad):
+            deployment.client("s3").upload_file(str(path), deployment.bucket, f"datasets/{path.name}")
+
+    def of(self, story: str) -> dict[str, Any]:
+        """Return the input of a run with this story."""
+        quick = {
+            "max_tuning_jobs": 1,
+            "parallel_tuning_jobs": 1,
+            "mini_batch_size_min": 100,
+            "mini_batch_size_max": 120,
+        }
+        changes: dict[str, dict[str, Any]] = {
+            KEEP: {"after": {"endpoint": "keep"}},
+            GATE: {"smoke_test": {"min_accuracy": 0.9999}},
+            DATASET: {"dataset": f"{self._folder}/bad.pkl.gz"},
+            # More clusters than there are rows: the algorithm itself refuses.
+            JOB: {"parameters": {**quick, "k": 900}},
+            INPUT: {"parameters": {**quick, "clusters": 3}},
+        }
+        usual = {
+            "dataset": f"{self._folder}/good.pkl.gz",
+            "parameters": quick,
+            "smoke_test": {"min_accuracy": 0.1},
+            "deadline_seconds": DEADLINE_SECONDS,
+        }
+        return {**usual, **changes.get(story, {})}

@@ -1,0 +1,161 @@
+"""What the runs of a soak are, and how it judges what each of them came to."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baton_local.soak import Soak
+from baton_local.soak_stories import (
+    DATASET,
+    DECK,
+    EXPECTED_FAILURES,
+    GATE,
+    GOOD,
+    INPUT,
+    JOB,
+    KEEP,
+    STOP,
+    STOPPABLE,
+    Outcome,
+    Part,
+    cast,
+    exhausted_state,
+    retriers_of,
+)
+
+DEFINITION = json.loads((Path(__file__).resolve().parents[3] / "statemachine" / "training_run.asl.json").read_text())
+COMPLETE = {"predictions": list(range(10)), "metrics": {"test:msd": 1.0}, "receipt": {"complete": True}}
+
+
+def outcome(story: str, status: str, error: str | None = None, **facts: Any) -> Outcome:
+    cause = EXPECTED_FAILURES.get(story, ("", ""))[1]
+    return Outcome(**{
+        "part": Part(0, story, False),
+        "execution_arn": "arn",
+        "started": True,
+        "status": status,
+        "error": error,
+        "cause": f"It says: {cause}.",
+        "output": COMPLETE,
+        **facts,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("judged", "verdict"),
+    [
+        (outcome(GOOD, "SUCCEEDED"), "succeeded"),
+        (outcome(KEEP, "SUCCEEDED"), "succeeded"),
+        (outcome(GOOD, "SUCCEEDED", output={**COMPLETE, "predictions": []}), "wrong"),
+        (outcome(GOOD, "SUCCEEDED", output={**COMPLETE, "metrics": {}}), "wrong"),
+        (outcome(GOOD, "SUCCEEDED", output={**COMPLETE, "receipt": {"complete": False}}), "wrong"),
+        (outcome(GOOD, "SUCCEEDED", missing=["s3://b/report.html"]), "wrong"),
+        (outcome(GOOD, "FAILED", "GateNotMet"), "wrong"),
+        (outcome(GOOD, "FAILED", "Runtime.ExitError"), "wrong"),
+        (outcome(GOOD, "FAILED", "Runtime.ExitError", gave_up="Plan run"), "failed_as_intended"),
+        (outcome(GOOD, "TIMED_OUT"), "wrong"),
+        (outcome(GOOD, "ABORTED"), "wrong"),
+        (outcome(GOOD, "RUNNING"), "stuck"),
+        (outcome(GOOD, "RUNNING", started=False), "lost"),
+        (outcome(GATE, "SUCCEEDED"), "wrong"),
+        (outcome(GATE, "FAILED", "GateNotMet"), "failed_as_intended"),
+        (outcome(GATE, "FAILED", "GateNotMet", cause="The latency is too high."), "wrong"),
+        (outcome(GATE, "FAILED", "JobFailed"), "wrong"),
+        (outcome(DATASET, "FAILED", "InvalidDataset"), "failed_as_intended"),
+        (outcome(JOB, "FAILED", "JobFailed"), "failed_as_intended"),
+        (outcome(JOB, "FAILED", "PipelineRunFailed"), "wrong"),
+        (outcome(INPUT, "FAILED", "InvalidInput"), "failed_as_intended"),
+        (outcome(STOP, "ABORTED"), "failed_as_intended"),
+        (outcome(STOP, "SUCCEEDED"), "succeeded"),
+        (outcome(STOP, "FAILED", "States.Runtime"), "wrong"),
+    ],
+)
+def test_the_verdict_on_one_run(judged: Outcome, verdict: str) -> None:
+    assert judged.verdict == verdict
+    assert judged.as_dict()["verdict"] == verdict
+
+
+@pytest.mark.parametrize("bad", [{"lost": 1}, {"stuck": 1}, {"wrong": 1}, {"leftovers": ["endpoint bt-x"]}])
+def test_one_broken_promise_spoils_a_soak(bad: dict[str, Any]) -> None:
+    assert Soak(runs=5, parallel=1, seed=0, succeeded=5).good
+    spoilt = Soak(runs=5, parallel=1, seed=0, succeeded=4, **bad)
+    assert not spoilt.good
+    assert spoilt.as_dict()["leftovers"] == len(spoilt.leftovers)
+
+
+# --- the cast -----------------------------------------------------------------------------------------------------
+
+
+def test_the_seed_decides_what_is_played() -> None:
+    assert cast(50, 3) == cast(50, 3)
+    assert cast(50, 3) != cast(50, 4)
+    assert cast(50, 3)[:20] == cast(20, 3)
+
+
+def test_every_story_and_every_way_to_start_is_played() -> None:
+    parts = cast(200, 1)
+    stories = Counter(part.story for part in parts)
+    assert set(stories) == set(DECK)
+    assert min(stories.values()) >= 200 // len(DECK)
+    assert 60 < sum(part.by_upload for part in parts) < 140
+    assert {part.stop_in for part in parts if part.story == STOP} == set(STOPPABLE)
+    assert not any(part.stop_in for part in parts if part.story != STOP)
+
+
+def test_runs_are_stopped_in_states_that_there_are() -> None:
+    assert set(STOPPABLE) <= set(retriers_of(DEFINITION))
+
+
+# --- what excuses a failure ---------------------------------------------------------------------------------------
+
+
+class Story:
+    """Writes the history of an execution, event by event."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def add(self, kind: str, previous: int, **details: Any) -> int:
+        self.events.append({"id": len(self.events) + 1, "previousEventId": previous, "type": kind, **details})
+        return len(self.events)
+
+    def enter(self, state: str, previous: int = 0) -> int:
+        return self.add("TaskStateEntered", previous, stateEnteredEventDetails={"name": state})
+
+    def fail(self, previous: int, error: str, times: int) -> int:
+        for _ in range(times):
+            scheduled = self.add("LambdaFunctionScheduled", previous)
+            previous = self.add("LambdaFunctionFailed", scheduled, lambdaFunctionFailedEventDetails={"error": error})
+        return previous
+
+
+def test_a_state_whose_retries_ran_out_is_found() -> None:
+    story = Story()
+    story.fail(story.enter("Plan run"), "Runtime.ExitError", 6)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == "Plan run"
+
+
+def test_a_state_that_was_not_tried_as_often_as_it_may_be_is_no_excuse() -> None:
+    story = Story()
+    story.fail(story.enter("Plan run"), "Runtime.ExitError", 5)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
+
+
+def test_failures_of_several_states_or_retriers_do_not_add_up() -> None:
+    story = Story()
+    last = story.fail(story.enter("Plan run"), "Runtime.ExitError", 4)
+    last = story.fail(story.enter("Prepare data", last), "Runtime.ExitError", 4)
+    last = story.enter("Await tuning", last)
+    story.fail(story.fail(last, "States.HeartbeatTimeout", 15), "Runtime.ExitError", 15)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
+
+
+def test_an_error_that_is_not_tried_again_is_no_excuse() -> None:
+    story = Story()
+    story.fail(story.enter("Prepare data"), "InvalidDataset", 9)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
