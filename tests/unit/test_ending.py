@@ -304,6 +304,18 @@ def test_a_denied_deletion_keeps_nothing_else_from_going_and_is_named_in_the_end
     assert "receipt" not in world.row
 
 
+def test_a_deletion_that_is_denied_because_another_call_made_it_is_no_error() -> None:
+    world = EndingWorld()
+    world.sagemaker.denied["DeleteModel"] = refuse("DeleteModel", "AccessDeniedException", "no policy allows it")
+
+    def delete(_number: int) -> None:
+        if world.calls[-1] == "SageMaker.DeleteEndpointConfig":
+            world.sagemaker.things.pop("model", None)
+
+    world.interrupt = delete
+    assert actions(world.finish())["model"] == "deleted"
+
+
 @pytest.mark.parametrize("operation", ["DescribeModel", "ListTags", "StopTransformJob", "DeleteEndpoint"])
 def test_throttling_is_a_retryable_error_wherever_it_strikes(operation: str) -> None:
     world = EndingWorld()

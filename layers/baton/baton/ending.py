@@ -105,8 +105,20 @@ class _Progress:
     """What one call of clean-up has met: what is still going, and what went wrong."""
 
     going: list[str] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)
+    met: list[tuple[str, Exception]] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
+
+    @property
+    def errors(self) -> list[Exception]:
+        """The errors that still count."""
+        return [error for _kind, error in self.met]
+
+    def forget(self, kind: str) -> None:
+        """Let the errors of a kind of resource count no more: it is gone, whoever deleted it.
+
+        A deletion that is allowed by the resource's tag is denied, not "not found", once another call has made it.
+        """
+        self.met = [(of, error) for of, error in self.met if of != kind]
 
     @contextmanager
     def attempt(self, kind: str = "") -> Iterator[None]:
@@ -114,7 +126,7 @@ class _Progress:
         try:
             yield
         except (BatonError, ClientError, BotoCoreError) as error:
-            self.errors.append(error)
+            self.met.append((kind, error))
             if not is_transient(error):
                 self.refused.add(kind)
 
@@ -299,6 +311,8 @@ class _Ending:
         left = self._survey.look(self._run_id)
         self._remember(left)
         for kind, resource in left.items():
+            if not resource.present:
+                self._progress.forget(kind)
             # What AWS refuses to end for good is no reason to come back; its error tells of it.
             is_open = resource.belongs_to(self._run_id) and not _is_settled(resource, keeps)
             if is_open and kind not in self._progress.refused:
