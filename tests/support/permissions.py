@@ -1,0 +1,173 @@
+"""Recorded decisions, replayed against policies from which one permission was taken away."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baton_local.iam.documents import parse
+from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
+
+# These differ at every call, and no policy of the stack looks at them.
+_MOMENTARY = ("aws:CurrentTime", "aws:EpochTime", "aws:UserAgent", "aws:SourceIp")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One policy document: the logical id of what holds it, and the ARNs of the roles or resources it counts for."""
+
+    holder: str
+    content: Mapping[str, Any]
+    principals: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+    aws_managed: bool = False
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A document with one thing taken away: an action, a resource, a source, or its attachment to one role."""
+
+    document: Document
+    sid: str
+    kind: str
+    value: str
+    replacement: Document
+    statement: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.document.holder}/{self.sid}: {self.kind} {self.value}"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was asked of IAM while the flows were played, and the policies that answered.
+
+    ``denied``: who was denied which action, but for what he had been allowed on the same resource before. The right to
+    delete hangs on the resource's tag, so when two clean-ups meet, the second deletion is denied: nothing has a tag.
+    """
+
+    asked: tuple[tuple[Caller, Question], ...]
+    denied: frozenset[tuple[str, str]]
+    documents: tuple[Document, ...]
+
+    @classmethod
+    def of(cls, log: list[dict[str, Any]], documents: list[Document]) -> Recording:
+        """Keep one of each question that was answered with yes, and who was denied what."""
+        unique: dict[str, tuple[Caller, Question]] = {}
+        deletions = {(e["role"], e["action"], e["resource"]) for e in log if e["allowed"] and ":Delete" in e["action"]}
+        for entry in log:
+            if entry["allowed"]:
+                keys = {k: v for k, v in entry["context"].items() if k not in _MOMENTARY}
+                key = json.dumps([entry["role"], entry["action"], entry["resource"], keys], sort_keys=True)
+                unique[key] = _caller(entry), Question(entry["action"], entry["resource"], keys)
+        refused = {(e["role"], e["action"], e["resource"]) for e in log if not e["allowed"]} - deletions
+        denied = frozenset((role, action) for role, action, _resource in refused)
+        return cls(tuple(unique.values()), denied, tuple(documents))
+
+    def refused(self, documents: tuple[Document, ...]) -> list[str]:
+        """Return what of all that was asked these documents would not allow."""
+        return list(self._refused(documents, self.asked))
+
+    def needs(self, mutation: Mutation) -> bool:
+        """Return whether something recorded is refused once the mutation is made."""
+        others = [d for d in self.documents if d is not mutation.document]
+        concerned = [(c, q) for c, q in self.asked if _counts_for(mutation.document, c, q)]
+        return next(self._refused((*others, mutation.replacement), concerned), None) is not None
+
+    @staticmethod
+    def _refused(documents: tuple[Document, ...], asked: Any) -> Iterator[str]:
+        for caller, question in asked:
+            counting = [d for d in documents if _counts_for(d, caller, question)]
+            identity = tuple(
+                _parsed(d) for d in counting if caller.arn in d.principals or caller.role_arn in d.principals
+            )
+            resource = tuple(_parsed(d) for d in counting if question.resource in d.resources)
+            if not decide(caller, question, PolicySet(identity=identity, resource=resource)):
+                yield f"{caller.role_arn or caller.arn} {question.action} {question.resource}"
+
+    def mutations(self) -> Iterator[Mutation]:
+        """Yield each permission of the stack's own documents, taken away."""
+        for document in self.documents:
+            if document.aws_managed:
+                continue
+            for index, statement in enumerate(document.content["Statement"]):
+                yield from _mutated(document, index, statement)
+            if len(document.principals) > 1:
+                yield from _detached(document)
+
+
+def _caller(entry: Mapping[str, Any]) -> Caller:
+    account = "123456789012"
+    if ":role/" not in entry["role"]:
+        return Caller(arn=entry["role"], account_id=account, service=entry["role"])
+    return Caller(arn=entry["principal"], account_id=account, role_arn=entry["role"])
+
+
+def _counts_for(document: Document, caller: Caller, question: Question) -> bool:
+    return (caller.role_arn or caller.arn) in document.principals or question.resource in document.resources
+
+
+def _parsed(document: Document) -> Any:
+    return parse(document.holder, json.dumps({"Version": "2012-10-17", **document.content}))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _mutated(document: Document, index: int, statement: Mapping[str, Any]) -> Iterator[Mutation]:
+    for kind, element in (("action", "Action"), ("resource", "Resource")):
+        for value in _as_list(statement.get(element, [])):
+            rest = [v for v in _as_list(statement[element]) if v != value]
+            yield _mutation(document, index, kind, str(value), {element: rest} if rest else None)
+    for source in _as_list(statement.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn", [])):
+        rest = [v for v in _as_list(statement["Condition"]["ArnEquals"]["aws:SourceArn"]) if v != source]
+        condition = {"Condition": {"ArnEquals": {"aws:SourceArn": rest}}} if rest else None
+        yield _mutation(document, index, "source", source, condition)
+
+
+def _mutation(document: Document, index: int, kind: str, value: str, change: Mapping[str, Any] | None) -> Mutation:
+    """Change a statement, or take it out where nothing would be left of the element."""
+    content = copy.deepcopy(dict(document.content))
+    statement = document.content["Statement"][index]
+    content["Statement"][index : index + 1] = [{**statement, **change}] if change else []
+    replacement = Document(document.holder, content, document.principals, document.resources)
+    return Mutation(document, str(statement.get("Sid", index)), kind, value, replacement, statement)
+
+
+def _detached(document: Document) -> Iterator[Mutation]:
+    for principal in sorted(document.principals):
+        rest = Document(document.holder, document.content, document.principals - {principal}, document.resources)
+        yield Mutation(document, "", "attachment", principal, rest)
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why permissions are there that no embedded call can show to be needed; read from a TOML file."""
+
+    actions: Mapping[tuple[str, str, str], Mapping[str, str]]
+    managed_policies: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def read(cls, path: Path) -> Reasons:
+        """Read the file; every entry has a reason and a page of AWS's documentation that says so."""
+        entries = tomllib.loads(path.read_text("utf-8"))
+        actions = {
+            (entry["holder"], entry["sid"], action): entry
+            for entry in entries["permission"]
+            for action in entry["actions"]
+        }
+        return cls(actions, {entry["name"]: entry for entry in entries["managed_policy"]})
+
+    def explain(self, mutation: Mutation) -> bool:
+        """Return whether the reasons cover a mutation: by its action, or by all actions of what it takes away."""
+        holder = mutation.document.holder
+        if mutation.kind == "action":
+            return (holder, mutation.sid, mutation.value) in self.actions
+        statements = [mutation.statement] if mutation.statement else mutation.document.content["Statement"]
+        return all((holder, s["Sid"], a) in self.actions for s in statements for a in _as_list(s["Action"]))
