@@ -97,6 +97,11 @@ def opened() -> tuple[Seam, ...]:
     return tuple(_opened)
 
 
+def pristine(seam: Seam) -> Any:
+    """Return what an opened seam was before anything was put there."""
+    return _pristine[(seam.module, seam.attribute)]
+
+
 def restore() -> None:
     """Put everything back as moto had it: for tests that open seams in their own process."""
     while _undo:

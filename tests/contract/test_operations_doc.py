@@ -1,0 +1,113 @@
+"""What docs/operations.md says is what the template, the code and the commands are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.decode import cfn_yaml
+
+from baton.errors import all_errors
+from baton.kfp.client import MINIMUM_VERSION
+from baton_cli.main import parser
+from tests.support.aws_command import AwsCommand
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
+TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+
+
+def of_type(kind: str) -> dict[str, Any]:
+    return {name: resource for name, resource in RESOURCES.items() if resource["Type"] == kind}
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}", 1)[1].split("\n## ", 1)[0]
+
+
+def commands() -> list[str]:
+    return re.findall(r"^    ((?:aws|baton|sam) .*)$", PAGE, re.MULTILINE)
+
+
+def test_every_alarm_has_its_row() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", section("Alarms"), re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(of_type("AWS::CloudWatch::Alarm"))
+    assert len(rows) == len(of_type("AWS::CloudWatch::Alarm"))
+
+
+def test_the_numbers_of_the_alarms_are_the_templates() -> None:
+    alarms = {name: alarm["Properties"] for name, alarm in of_type("AWS::CloudWatch::Alarm").items()}
+    age = alarms["QueueAgeAlarm"]
+    assert (age["Threshold"], age["Period"] * age["EvaluationPeriods"]) == (900, 900)
+    assert alarms["OverdueRunAlarm"]["Threshold"] == 3600
+    silent = alarms["JanitorSilentAlarm"]
+    assert silent["Period"] * silent["EvaluationPeriods"] == 3 * 3600
+    assert "nine alarms, one dashboard" in PAGE
+    assert len(alarms) == 9
+    assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
+
+
+@pytest.mark.parametrize("command", commands())
+def test_its_commands_are_understood(command: str) -> None:
+    program, *words = shlex.split(command.replace("'Stacks[0].Outputs'", ""))
+    if program == "aws":
+        AwsCommand(re.sub(r" --query.*$", "", command))
+    elif program == "baton":
+        assert parser().parse_args(words).run
+    else:
+        assert words[0] == "delete"
+
+
+def test_its_log_groups_are_the_templates() -> None:
+    groups = {
+        str(group["Properties"]["LogGroupName"]["Fn::Sub"]).replace("${AWS::StackName}", "STACK")
+        for group in of_type("AWS::Logs::LogGroup").values()
+    }
+    assert groups == set(re.findall(r"`(/aws/[\w/]+STACK)`", PAGE))
+
+
+def test_its_outputs_parameters_rules_and_errors_exist() -> None:
+    named = set(re.findall(r"`((?:[A-Z][a-z0-9]+)+)`", PAGE))
+    errors = {error.__name__ for error in all_errors()}
+    known = {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], *RESOURCES, *errors}
+    other = {"Reason", "MaximumConcurrency", "DeletionPolicy", "UpdateReplacePolicy", "Baton"}
+    assert named - known - other == set()
+
+
+def test_the_functions_without_versions_are_those_that_it_names() -> None:
+    versioned = {
+        name
+        for name, found in of_type("AWS::Serverless::Function").items()
+        if "AutoPublishAlias" in found["Properties"]
+    }
+    others = set(of_type("AWS::Serverless::Function")) - versioned
+    assert others == {"StartRunFunction", "SettleOutcomeFunction", "JanitorFunction"}
+    assert (
+        "Three functions have no versions, because no execution names them: start_run,\nsettle_outcome and the janitor"
+        in PAGE
+    )
+
+
+def test_the_functions_in_the_vpc_are_those_that_it_names() -> None:
+    inside = {
+        re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
+        for name, found in of_type("AWS::Serverless::Function").items()
+        if "VpcConfig" in found["Properties"]
+    }
+    [named] = re.findall(r"Four functions are then in that VPC: ([\w, ]+?) and (\w+)\.", " ".join(PAGE.split()))
+    assert inside == {*named[0].split(", "), named[1]}
+
+
+def test_the_retention_of_dead_letters_and_the_concurrency_are_the_templates() -> None:
+    assert RESOURCES["DeadLetterQueue"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert RESOURCES["OutcomeQueueMapping"]["Properties"]["ScalingConfig"]["MaximumConcurrency"] == 10
+    assert "settle_outcome takes at most 10" in PAGE
+
+
+def test_the_oldest_kubeflow_is_the_one_that_is_refused() -> None:
+    assert MINIMUM_VERSION == (2, 14, 0)
+    assert section("Kubeflow Pipelines versions").strip().startswith("2.14 or newer.")

@@ -1,0 +1,245 @@
+"""The README's own commands with the real SAM CLI: build, deploy, update under a run, drain, delete."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from baton_local import datasets
+from tests.support.aws_command import AwsCommand
+from tools.transcript import (
+    ROOT,
+    SMALL,
+    Terminal,
+    checkout,
+    embedded_cloud,
+    guided_answers,
+    output,
+    page,
+    shell_environment,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("sam"), pytest.mark.timeout(900)]
+
+REGION = "eu-west-1"
+HOLD_SECONDS = 120
+"""Longer than an update takes, so that the deployment happens in the middle of the run."""
+
+OLD, NEW = "The report of the first version", "The report of the second version"
+
+
+class Desk:
+    """A person's terminal with a checkout, and boto3 with nothing but the two export lines."""
+
+    def __init__(self, terminal: Terminal, exports: dict[str, str], kfp_url: str, dataset: Path) -> None:
+        self.terminal = terminal
+        self.kfp_url = kfp_url
+        self.exports = exports
+        self.dataset = dataset
+        self.first_deployment = ""
+
+    def client(self, service: str, region: str = REGION) -> Any:
+        session = boto3.Session(self.exports["AWS_ACCESS_KEY_ID"], self.exports["AWS_SECRET_ACCESS_KEY"])
+        return session.client(service, region_name=region, endpoint_url=self.exports["AWS_ENDPOINT_URL"])
+
+    def output(self, name: str) -> str:
+        return output(self.first_deployment, name)
+
+    def start(self, **given: Any) -> str:
+        """Upload a data set and a run.json beside it; return the execution that starts."""
+        s3, bucket = self.client("s3"), self.output("RunBucketName")
+        s3.upload_file(str(self.dataset), bucket, f"datasets/{self.dataset.name}")
+        before = self.executions()
+        content = {"dataset": f"s3://{bucket}/datasets/{self.dataset.name}", "parameters": SMALL, **given}
+        s3.put_object(Bucket=bucket, Key="uploads/mnist_kmeans/run.json", Body=json.dumps(content).encode())
+        eventually(lambda: self.executions() - before)
+        [started] = self.executions() - before
+        return started
+
+    def executions(self) -> set[str]:
+        found = self.client("stepfunctions").list_executions(stateMachineArn=self.output("StateMachineArn"))
+        return {run["executionArn"] for run in found["executions"]}
+
+    def status(self, execution: str) -> str:
+        return str(self.client("stepfunctions").describe_execution(executionArn=execution)["status"])
+
+    def states(self, execution: str) -> list[str]:
+        pages = self.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)
+        events = [event for each in pages for event in each["events"]]
+        return [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
+
+    def ended(self, execution: str) -> dict[str, Any]:
+        eventually(lambda: self.status(execution) != "RUNNING")
+        found: dict[str, Any] = self.client("stepfunctions").describe_execution(executionArn=execution)
+        assert found["status"] == "SUCCEEDED", found.get("cause")
+        result: dict[str, Any] = json.loads(found["output"])
+        return result
+
+    def reports_written_by(self, run_id: str) -> set[str]:
+        """Return which of the two versions logged the report of a run."""
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/baton")
+        lines = [event["message"] for each in pages for event in each["events"] if run_id in event["message"]]
+        return {version for version in (OLD, NEW) if any(version in line for line in lines)}
+
+
+def eventually(true: Callable[[], Any], seconds: float = 240.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.3)
+
+
+def say(folder: Path, text: str, instead_of: str = "") -> None:
+    """Let write_report log a text with its run's id as the first thing that it does."""
+    app = folder / "functions" / "write_report" / "app.py"
+    code = app.read_text("utf-8")
+    if instead_of:
+        assert code.count(instead_of) == 1
+        app.write_text(code.replace(instead_of, text), "utf-8")
+        return
+    head = re.search(r"^def handler\(event.*?\n    \"\"\".*?\"\"\"\n", code, re.MULTILINE | re.DOTALL)
+    assert head
+    line = f'    print("{text}", event["state"]["plan"]["run_id"])\n'
+    app.write_text(code[: head.end()] + line + code[head.end() :], "utf-8")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A cloud by ``baton local up``, and the README's commands up to ``sam deploy --guided``."""
+    place = tmp_path_factory.mktemp("sam")
+    with embedded_cloud(place / "cloud.log") as (exports, kfp_url):
+        folder = checkout(place / "baton")
+        say(folder, OLD)
+        dataset = datasets.small(place / "digits.pkl.gz", 1200)
+        found = Desk(Terminal(folder, shell_environment(exports)), exports, kfp_url, dataset)
+        found.terminal.run("make build")
+        found.first_deployment = found.terminal.run(".venv/bin/sam deploy --guided", guided_answers(kfp_url))
+        yield found
+
+
+def test_a_guided_deployment_makes_a_change_set_and_carries_it_out(desk: Desk) -> None:
+    said = desk.first_deployment
+    assert "Changeset created successfully" in said
+    assert "Successfully created/updated stack - baton in eu-west-1" in said
+    [stack] = desk.client("cloudformation").describe_stacks(StackName="baton")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    given = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
+    assert (given["KfpUrl"], given["EksClusterName"], given["PodPollSeconds"]) == (desk.kfp_url, "embedded", "0.25")
+    assert {"Key": "application", "Value": "baton"} in stack["Tags"]
+
+
+def test_guided_keeps_what_it_was_told_for_the_next_deployment(desk: Desk) -> None:
+    kept = (desk.terminal.folder / "samconfig.toml").read_text("utf-8")
+    assert f'KfpUrl=\\"{desk.kfp_url}\\"' in kept
+    assert "[cn.deploy.parameters]" in kept
+
+
+def test_a_deployed_stack_is_well(desk: Desk) -> None:
+    assert ", 0 wrong, 0 that could not be seen" in desk.terminal.run(".venv/bin/baton doctor")
+
+
+@pytest.mark.parametrize(
+    ("config", "region", "stack", "given"),
+    [
+        ("default", REGION, "baton", {}),
+        ("prod", REGION, "baton-prod", {}),
+        ("cn", "cn-northwest-1", "baton", {"PodCredentials": "irsa", "OidcProvider": "oidc.example.org/id/1"}),
+    ],
+)
+def test_every_configuration_makes_a_change_set(
+    desk: Desk, config: str, region: str, stack: str, given: dict[str, str]
+) -> None:
+    overrides = " ".join(f"{name}={value}" for name, value in {"KfpUrl": desk.kfp_url, **given}.items())
+    changed = overrides if config != "default" else f"{overrides} LogLevel=DEBUG"
+    said = desk.terminal.run(
+        f".venv/bin/sam deploy --config-env {config} --no-execute-changeset --parameter-overrides {changed}"
+    )
+    made = re.search(rf"arn:aws[a-z-]*:cloudformation:{region}:\d+:changeSet/\S+", said)
+    assert made
+    described = desk.client("cloudformation", region).describe_change_set(ChangeSetName=made[0])
+    assert (described["StackName"], described["Status"]) == (stack, "CREATE_COMPLETE")
+    assert {"Key": "application", "Value": "baton"} in described["Tags"]
+    desk.client("cloudformation", region).delete_change_set(ChangeSetName=made[0])
+
+
+def test_a_deployment_in_the_middle_of_a_run_changes_nothing_under_it(desk: Desk) -> None:
+    say(desk.terminal.folder, NEW, instead_of=OLD)
+    desk.terminal.run("make build")
+    held = desk.start(after={"endpoint": "hold", "hold_seconds": HOLD_SECONDS})
+    eventually(lambda: "Hold endpoint" in desk.states(held))
+    said = desk.terminal.run(".venv/bin/sam deploy", guided_answers(desk.kfp_url))
+    assert "Successfully created/updated stack - baton in eu-west-1" in said
+    assert desk.status(held) == "RUNNING"
+    assert desk.states(held)[-1] == "Hold endpoint"
+    next_one = desk.start()
+    result, next_result = desk.ended(held), desk.ended(next_one)
+    assert result["receipt"]["complete"]
+    assert desk.reports_written_by(result["run_id"]) == {OLD}
+    assert desk.reports_written_by(next_result["run_id"]) == {NEW}
+
+
+def test_a_deployment_that_changes_nothing_says_so(desk: Desk) -> None:
+    assert "No changes to deploy" in desk.terminal.run(".venv/bin/sam deploy --no-fail-on-empty-changeset")
+
+
+def test_drain_stops_the_run_under_way_and_tells_of_the_endpoint_that_is_kept(desk: Desk) -> None:
+    kept = desk.ended(desk.start(after={"endpoint": "keep"}))
+    assert kept["endpoint"]
+    held = desk.start(after={"endpoint": "hold", "hold_seconds": 3600})
+    eventually(lambda: "Hold endpoint" in desk.states(held))
+    said = desk.terminal.run(".venv/bin/baton drain --stop", expect=1)
+    assert desk.status(held) == "ABORTED"
+    commands = [AwsCommand(line.strip()) for line in said.splitlines() if line.startswith("    aws sagemaker ")]
+    assert [command.operation for command in commands] == ["delete_endpoint", "delete_endpoint_config", "delete_model"]
+    assert all(kept["run_id"] in name for command in commands for name in command.parameters.values())
+    for command in commands:
+        command.run(desk.client)
+    assert "are left" not in desk.terminal.run(".venv/bin/baton drain")
+
+
+def test_a_drained_stack_takes_no_upload(desk: Desk) -> None:
+    before = desk.executions()
+    bucket = desk.output("RunBucketName")
+    desk.client("s3").upload_file(str(desk.dataset), bucket, "uploads/mnist_kmeans/late.pkl.gz")
+    time.sleep(5)
+    assert desk.executions() == before
+
+
+def test_sam_delete_keeps_the_bucket_and_the_table_and_nothing_else(desk: Desk) -> None:
+    bucket, table = desk.output("RunBucketName"), desk.output("TableName")
+    assert "Deleted successfully" in desk.terminal.run(".venv/bin/sam delete --no-prompts")
+    cloudformation = desk.client("cloudformation")
+    with pytest.raises(cloudformation.exceptions.ClientError, match="does not exist"):
+        cloudformation.describe_stacks(StackName="baton")
+    assert bucket in [each["Name"] for each in desk.client("s3").list_buckets()["Buckets"]]
+    assert desk.client("dynamodb").list_tables()["TableNames"] == [table]
+    assert desk.client("lambda").list_functions()["Functions"] == []
+    assert desk.client("stepfunctions").list_state_machines()["stateMachines"] == []
+    assert desk.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/baton")["logGroups"] == []
+    for operation, field in (("list_endpoints", "Endpoints"), ("list_models", "Models")):
+        assert getattr(desk.client("sagemaker"), operation)()[field] == []
+
+
+def test_the_transcript_in_the_documentation_is_such_a_session(desk: Desk) -> None:
+    """It was made by the same commands, and shows no path of the machine that made it."""
+    written = (ROOT / "docs" / "deploy-transcript.md").read_text("utf-8")
+    typed = re.findall(r"^\$ (.*)$", written, re.MULTILINE)
+    assert [line for line in typed if not line.startswith("python")] == [
+        "make build",
+        ".venv/bin/sam deploy --guided",
+        ".venv/bin/baton doctor",
+        ".venv/bin/baton drain",
+        ".venv/bin/sam delete --no-prompts",
+    ]
+    for sign in (" SUCCEEDED\n", '"complete": true', "Successfully created/updated stack", "Deleted successfully"):
+        assert sign in written
+    assert str(ROOT) not in written
+    assert str(Path.home()) not in written
+    assert page(f"$ ls {desk.terminal.folder}/x", desk.terminal.folder).endswith("$ ls ~/baton/x\n```\n")
