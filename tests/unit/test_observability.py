@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from baton.errors import InvalidInput, TransientAwsError
+from baton.errors import AccessDenied, InvalidInput, TransientAwsError
 from baton.observability import correlate, count, lambda_entry, logger, run_id_of
 
 CONTEXT = SimpleNamespace(function_name="f", memory_limit_in_mb=1, invoked_function_arn="a", aws_request_id="r")
@@ -88,7 +88,16 @@ def test_aws_failures_that_pass_leave_by_the_retryable_name(error):
         handler({}, CONTEXT)
 
 
-@pytest.mark.parametrize("error", [aws("AccessDenied", 403), InvalidInput("x"), KeyError("x")])
+def test_a_missing_permission_leaves_as_access_denied_with_the_functions_name():
+    @lambda_entry
+    def handler(event, context):
+        raise aws("AccessDenied", 403)
+
+    with pytest.raises(AccessDenied, match=f"^{CONTEXT.function_name} lacks a permission"):
+        handler({}, CONTEXT)
+
+
+@pytest.mark.parametrize("error", [aws("ValidationException", 400), InvalidInput("x"), KeyError("x")])
 def test_other_failures_leave_as_they_are(error):
     @lambda_entry
     def handler(event, context):

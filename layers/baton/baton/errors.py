@@ -67,6 +67,10 @@ class CleanUpIncomplete(BatonError):
     """Clean-up could not delete something that this run made; the message names it."""
 
 
+class AccessDenied(BatonError):
+    """AWS refused a call for want of a permission; the message names the function, its role and the action."""
+
+
 # --- Kubeflow Pipelines -------------------------------------------------------------------------------------------
 
 

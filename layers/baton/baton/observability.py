@@ -21,6 +21,7 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from baton.denied import denials_by_name
 from baton.errors import BatonError
 from baton.transient import retryable_aws_errors
 
@@ -69,7 +70,8 @@ def run_id_of(event: Any) -> str | None:
 def lambda_entry(handler: Entry[Result]) -> Entry[Result]:
     """Make a function a Lambda handler: logs with the run id, a trace, metrics, and AWS errors by retryable name.
 
-    An AWS failure that passes leaves as TransientAwsError; everything else leaves as it is. Each failure is one log
+    An AWS failure that passes leaves as TransientAwsError, a missing permission as AccessDenied; everything else leaves
+    as it is. Each failure is one log
     line: a BatonError's sentence is enough, anything else comes with its traceback.
     """
 
@@ -80,7 +82,7 @@ def lambda_entry(handler: Entry[Result]) -> Entry[Result]:
     def entry(event: Any, context: LambdaContext) -> Result:
         correlate(run_id_of(event))
         try:
-            with retryable_aws_errors():
+            with denials_by_name(context.function_name), retryable_aws_errors():
                 return handler(event, context)
         except BatonError as error:
             logger.error(str(error), extra={"error": type(error).__name__, "retryable": error.retryable})

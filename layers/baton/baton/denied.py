@@ -1,0 +1,38 @@
+"""What AWS refuses to a function for want of a permission, under one name and with the function's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import ClientError
+
+from baton.errors import AccessDenied
+
+# Each service has its own word: SNS says AuthorizationError, EC2 UnauthorizedOperation, HeadObject has only a status.
+DENIAL_CODES = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "UnauthorizedOperation",
+    }
+)
+
+
+def is_denial(error: Exception) -> bool:
+    """Whether AWS refused a call because a permission is missing."""
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in DENIAL_CODES
+
+
+@contextmanager
+def denials_by_name(function: str) -> Iterator[None]:
+    """Turn a refusal into AccessDenied, which names the function; AWS's message names the role and the action."""
+    try:
+        yield
+    except ClientError as error:
+        if is_denial(error):
+            message = error.response["Error"].get("Message", str(error))
+            raise AccessDenied(f"{function} lacks a permission: {message}") from error
+        raise
