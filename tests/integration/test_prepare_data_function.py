@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from baton.errors import InvalidDataset, RunEnded, TransientAwsError
+from baton.errors import AccessDenied, InvalidDataset, RunEnded, TransientAwsError
 from tests.support.functions import ROOT, Function, deployed, get, keys, put, runs
 from tests.support.pickles import good, zipped
 from tests.support.report_samples import RUN_ID, plan
@@ -135,10 +135,11 @@ def test_a_run_that_ends_in_the_middle_gets_no_manifest(
     [
         ({"Code": "SlowDown", "Message": "m"}, TransientAwsError),
         ({"Code": "InternalError", "Message": "m"}, TransientAwsError),
-        ({"Code": "AccessDenied", "Message": "m"}, ClientError),
+        ({"Code": "AccessDenied", "Message": "m"}, AccessDenied),
+        ({"Code": "InvalidRequest", "Message": "m"}, ClientError),
     ],
 )
-def test_aws_s_own_failures_are_retryable_by_name(
+def test_aws_s_own_failures_leave_by_name(
     prepare_data: Function, monkeypatch: pytest.MonkeyPatch, error: dict[str, str], raised: type[Exception]
 ) -> None:
     from baton.clients import client
