@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, UnknownRegionError
 from baton.catalogue import Catalogue, Pipeline
 from baton.errors import BatonError, KfpMisconfigured, KfpTooOld
 from baton.kfp import connect
+from baton.kfp.client import MINIMUM_VERSION
 from baton.settings import Settings
 from baton_cli.account import Account, is_gone
 
@@ -451,7 +452,7 @@ def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:
     return Finding("kubeflow pipelines", WRONG, text, patient.deploy("KfpUrl=URL"))
 
 
-_REF = "2.14.0"
+_REF = ".".join(map(str, MINIMUM_VERSION))
 
 
 def _look_again(patient: Patient) -> str:
