@@ -24,7 +24,7 @@ DEFAULT_REGION = "eu-west-1"
 SPEED = 200.0
 """Seconds of a simulated service in one real second, so that a run takes less than a minute."""
 
-SOAK_HEARTBEAT_SECONDS = 8
+SOAK_HEARTBEAT_SECONDS = 15
 """Short, because in a soak every lost event costs one."""
 
 
