@@ -21,7 +21,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 def holds(condition: ConditionBase, item: Mapping[str, Any]) -> bool:
-    """Evaluate a condition as DynamoDB does: a comparison with an attribute that is absent is false."""
+    """Evaluate a condition as DynamoDB does: a comparison with what is absent or of another type is false."""
     expression = condition.get_expression()
     kind, values = expression["operator"], expression["values"]
     if kind == "AND":
@@ -36,7 +36,7 @@ def holds(condition: ConditionBase, item: Mapping[str, Any]) -> bool:
         return name in item
     if kind == "attribute_not_exists":
         return name not in item
-    return name in item and _COMPARE[kind](item[name], values[1])
+    return name in item and type(item[name]) is type(values[1]) and _COMPARE[kind](item[name], values[1])
 
 
 def updated(
