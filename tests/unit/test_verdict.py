@@ -62,6 +62,22 @@ def test_a_cause_without_words_takes_those_of_the_failure():
     assert (verdict["error"], verdict["cause"]) == ("JobFailed", "The pipeline run ended FAILED.")
 
 
+NEVER_CREATED = {"Error": "NeverCreated", "Cause": "The tuning job bt-1-tune does not exist."}
+
+
+def test_a_job_that_a_failed_pipeline_run_never_created_is_that_run_s_failure():
+    ended = receipt(pipeline_run={"id": "0a1b", "state": "FAILED"})
+    verdict = verdict_of(state(failure=NEVER_CREATED, receipt=ended), URI)
+    assert verdict["error"] == "PipelineRunFailed"
+    assert verdict["cause"] == "The pipeline run 0a1b ended FAILED. The tuning job bt-1-tune does not exist."
+
+
+@pytest.mark.parametrize("pipeline_run", [None, {"id": "0a1b", "state": "SUCCEEDED"}, {"id": "0a1b", "state": None}])
+def test_a_job_that_was_never_created_by_a_run_that_did_not_fail_is_told_as_it_is(pipeline_run):
+    verdict = verdict_of(state(failure=NEVER_CREATED, receipt=receipt(pipeline_run=pipeline_run)), URI)
+    assert (verdict["error"], verdict["cause"]) == ("NeverCreated", NEVER_CREATED["Cause"])
+
+
 def test_without_one_the_caught_failure_is_told_in_plain_words():
     verdict = verdict_of(state(failure=lambda_failure("InvalidDataset", "The data set is empty.")), URI)
     assert (verdict["error"], verdict["cause"]) == ("InvalidDataset", "The data set is empty.")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from baton.errors import CleanUpIncomplete
+from baton.errors import CleanUpIncomplete, NeverCreated, PipelineRunFailed
 
 SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
 
@@ -45,12 +45,19 @@ def failure_of(state: Mapping[str, Any]) -> tuple[str, str] | None:
     left = _unfinished_clean_up(state)
     if not caught:
         return (CleanUpIncomplete.__name__, left) if left else None
-    stated = (state.get("receipt") or {}).get("cause")
-    if stated:
-        error, cause = str(stated["error"]), str(stated.get("cause") or unwrap(caught)[1])
-    else:
-        error, cause = unwrap(caught)
+    error, cause = _true_failure(*unwrap(caught), state.get("receipt") or {})
     return error, f"{cause} Besides, clean-up did not finish: {left}" if left else cause
+
+
+def _true_failure(error: str, cause: str, receipt: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what made the run fail, as the receipt knows it, or else what was caught."""
+    stated, pipeline_run = receipt.get("cause"), receipt.get("pipeline_run") or {}
+    if stated:
+        return str(stated["error"]), str(stated.get("cause") or cause)
+    if error == NeverCreated.__name__ and pipeline_run.get("state") == "FAILED":
+        # Whichever of the two branches of Watch ended first: that the job is missing is the failed run's doing.
+        return PipelineRunFailed.__name__, f"The pipeline run {pipeline_run['id']} ended FAILED. {cause}"
+    return error, cause
 
 
 def unwrap(failure: Mapping[str, Any]) -> tuple[str, str]:
