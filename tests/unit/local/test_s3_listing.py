@@ -1,0 +1,63 @@
+"""S3's listings while others write and delete."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import moto.s3.models
+import pytest
+from moto import mock_aws
+
+from baton_local import s3_listing, seams
+
+
+@pytest.fixture
+def busy_bucket() -> Iterator[Any]:
+    """A client of a bucket with one object, whose listings are guarded."""
+    s3_listing.install()
+    with mock_aws():
+        s3 = boto3.client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        s3.create_bucket(Bucket="busy")
+        s3.put_object(Bucket="busy", Key="stays", Body=b"x")
+        yield s3
+    seams.restore()
+
+
+def overtaken_once(function: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+    """Return the function, which fails at its first call."""
+    calls = []
+
+    def overtaken(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return function(*arguments)
+
+    return overtaken
+
+
+def test_versions_are_listed_though_one_is_deleted_meanwhile(busy_bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = overtaken_once(copy.deepcopy, ValueError("I/O operation on closed file."))
+    monkeypatch.setattr(moto.s3.models.copy, "deepcopy", closed)
+    assert [v["Key"] for v in busy_bucket.list_object_versions(Bucket="busy")["Versions"]] == ["stays"]
+
+
+def test_objects_are_listed_though_one_is_deleted_meanwhile(busy_bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = moto.s3.utils._VersionedKeyStore
+    monkeypatch.setattr(store, "items", overtaken_once(store.items, KeyError("gone")))
+    assert [o["Key"] for o in busy_bucket.list_objects_v2(Bucket="busy", Prefix="st")["Contents"]] == ["stays"]
+
+
+def test_what_keeps_changing_is_an_error_in_the_end() -> None:
+    looks = []
+
+    def look() -> None:
+        looks.append(1)
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError):
+        s3_listing.again(look)
+    assert len(looks) == 20
