@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from baton_local.kfp_reader import KfpReader
 from baton_local.leftovers import Leftovers
 
 STACK = "baton"
+RUN_PREFIX = "bt-"
+"""The template's default of RunPrefix, which deployments here leave as it is."""
 
 QUICK: Mapping[str, str] = {
     "HeartbeatSeconds": "60",
@@ -36,6 +39,7 @@ class Deployment:
         self.region = region
         self.outputs = outputs
         self._clients: dict[str, Any] = {}
+        self._making_client = threading.Lock()
 
     @classmethod
     def make(
@@ -62,9 +66,11 @@ class Deployment:
 
     def client(self, service: str) -> Any:
         """Return the administrator's client of a service in this region."""
-        if service not in self._clients:
-            self._clients[service] = self.cloud.client(service, self.region)
-        return self._clients[service]
+        # boto3's clients may be shared by threads; its session, which makes them, may not.
+        with self._making_client:
+            if service not in self._clients:
+                self._clients[service] = self.cloud.client(service, self.region)
+            return self._clients[service]
 
     @property
     def bucket(self) -> str:
@@ -93,6 +99,6 @@ class Deployment:
         name: str = answer["StackResourceDetail"]["PhysicalResourceId"]
         return name
 
-    def leftovers(self, kept: frozenset[str] = frozenset()) -> list[str]:
-        """Name what is left beyond the stack; see ``baton_local.leftovers``."""
-        return Leftovers(self.client, self.bucket, self.kfp).find(kept)
+    def leftovers(self, kept: frozenset[str] = frozenset(), run_id: str = "") -> list[str]:
+        """Name what is left beyond the stack, or of one run; see ``baton_local.leftovers``."""
+        return Leftovers(self.client, self.bucket, self.kfp).find(kept, run_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -17,7 +16,7 @@ class KfpReader:
         self._base = f"{url}/apis/v2beta1"
 
     def runs(self) -> Iterator[dict[str, Any]]:
-        """Yield every run as the API shows it; none where the server does not answer."""
+        """Yield every run as the API shows it; raise OSError where the server does not answer."""
         token = ""
         while True:
             page = self._get("/runs", {"page_size": "200", "page_token": token})
@@ -27,14 +26,14 @@ class KfpReader:
                 return
 
     def run_called(self, display_name: str) -> dict[str, Any] | None:
-        """Return the run of this display name that got furthest: the one that did work, if several were posted."""
+        """Return the run of this display name that got furthest: the one that did work, if several were posted.
+
+        Raises OSError where the server does not answer.
+        """
         found = [run for run in self.runs() if run.get("display_name") == display_name]
         return next((run for run in found if run.get("state") == "SUCCEEDED"), found[0] if found else None)
 
     def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
-        try:
-            with urlopen(f"{self._base}{path}?{urlencode(query)}", timeout=10) as answer:  # noqa: S310 (http only)
-                page: dict[str, Any] = json.load(answer)
-                return page
-        except (URLError, OSError):
-            return {}
+        with urlopen(f"{self._base}{path}?{urlencode(query)}", timeout=10) as answer:  # noqa: S310 (http only)
+            page: dict[str, Any] = json.load(answer)
+            return page

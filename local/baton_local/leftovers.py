@@ -40,10 +40,13 @@ class Leftovers:
         self._bucket = bucket
         self._kfp = kfp
 
-    def find(self, kept: frozenset[str] = frozenset()) -> list[str]:
-        """Name everything that is left, one line each; ``kept`` are SageMaker names that their plan keeps."""
-        found = [*self._jobs(), *self._serving(), *self._objects(), *self._uploads(), *self._pipeline_runs()]
-        return [line for line in found if line.rpartition(" ")[2] not in kept]
+    def find(self, kept: frozenset[str] = frozenset(), run_id: str = "") -> list[str]:
+        """Name everything that is left, one line each; ``kept`` are SageMaker names that their plan keeps.
+
+        With a run id, only what bears it.
+        """
+        found = [*self._jobs(), *self._serving(), *self._objects(), *self._uploads(), *self._pipeline_runs(run_id)]
+        return [line for line in found if run_id in line and line.rpartition(" ")[2] not in kept]
 
     def _jobs(self) -> Iterator[str]:
         sagemaker = self._client("sagemaker")
@@ -74,10 +77,15 @@ class Leftovers:
         for upload in answer.get("Uploads", []):
             yield f"unfinished upload of s3://{self._bucket}/{upload['Key']}"
 
-    def _pipeline_runs(self) -> Iterator[str]:
-        for run in self._kfp.runs():
+    def _pipeline_runs(self, run_id: str) -> Iterator[str]:
+        try:
+            runs = list(self._kfp.runs())
+        except OSError as error:
+            yield f"pipeline runs that nobody can see ({error}) {run_id}"
+            return
+        for run in runs:
             if run.get("state") not in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"):
-                yield f"pipeline run ({run.get('state')}) {run['run_id']}"
+                yield f"pipeline run ({run.get('state')}) {run['run_id']} of {run.get('display_name')}"
 
 
 def _is_kept(key: str) -> bool:

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baton.names import Names
-from baton_local.deployment import Deployment
+from baton.names import Layout, Names, run_id_for
+from baton.uploads import RUN_FILE, Upload
+from baton_local.deployment import RUN_PREFIX, Deployment
 from baton_local.history import History, Visit
+from baton_local.topic import Topic
 
 _START_SECONDS = 30.0
 _SWEEP_SECONDS = 120.0
@@ -55,29 +57,44 @@ class Result:
 
 
 class Run:
-    """Starts one run by an upload and follows it."""
+    """Starts one run and follows it; several can be under way on a deployment at once.
 
-    def __init__(self, deployment: Deployment, pipeline: str = "mnist_kmeans") -> None:
+    ``alone``: whether everything that is left on the deployment is counted as the run's, or what bears its id only.
+    """
+
+    def __init__(self, deployment: Deployment, pipeline: str = "mnist_kmeans", alone: bool = True) -> None:
         self._deployment = deployment
         self._pipeline = pipeline
-        self._topic = _Listener(deployment)
+        self._alone = alone
+        self._topic = Topic(deployment)
         self._earlier: set[str] = set()
+        self._cleaned_for: dict[str, str] = {}
 
     def start(self, dataset: Path, given: Mapping[str, Any] | None = None) -> str:
         """Upload the data set, or a ``run.json`` that names it; return the ARN of the execution that starts.
 
         Raises NotStarted where none does.
         """
-        self._note_earlier()
-        s3, bucket = self._deployment.client("s3"), self._deployment.bucket
         if given is None:
-            s3.upload_file(str(dataset), bucket, f"uploads/{self._pipeline}/{dataset.name}")
-        else:
-            key = f"datasets/{self._pipeline}/{dataset.name}"
-            s3.upload_file(str(dataset), bucket, key)
-            content = {"dataset": f"s3://{bucket}/{key}", **given}
-            s3.put_object(Bucket=bucket, Key=f"uploads/{self._pipeline}/run.json", Body=json.dumps(content).encode())
-        return self._started()
+            return self.upload(f"uploads/{self._pipeline}/{dataset.name}", dataset.read_bytes())
+        content = {"dataset": self.put_dataset(dataset), **given}
+        return self.upload(f"uploads/{self._pipeline}/{RUN_FILE}", json.dumps(content).encode())
+
+    def put_dataset(self, dataset: Path) -> str:
+        """Put a data set where it starts nothing; return its URI."""
+        bucket, key = self._deployment.bucket, f"datasets/{self._pipeline}/{dataset.name}"
+        self._deployment.client("s3").upload_file(str(dataset), bucket, key)
+        return f"s3://{bucket}/{key}"
+
+    def upload(self, key: str, content: bytes) -> str:
+        """Put an object into the run bucket; return the ARN of the execution that it starts.
+
+        Raises NotStarted where it starts none.
+        """
+        self._note_earlier()
+        bucket = self._deployment.bucket
+        answer = self._deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
+        return self._started(Upload(bucket, key, answer.get("VersionId"), "", len(content), ""))
 
     def start_execution(self, given: Mapping[str, Any]) -> str:
         """Start an execution as the console does; return its ARN."""
@@ -99,16 +116,42 @@ class Run:
                 break
             time.sleep(_POLL_SECONDS)
         if execution["status"] != "SUCCEEDED":
-            self._wait_for_sweeps()
+            self.wait_for_sweep(execution_arn)
         return self._result(execution, history)
+
+    def wait_for_sweep(self, execution_arn: str) -> bool:
+        """Wait until the clean-up that follows a failed execution is over, so that leftovers are really left over.
+
+        Return whether one ever started: the event that starts it can be lost.
+        """
+        until = time.monotonic() + _SWEEP_SECONDS
+        sweeps: dict[str, str] = {}
+        while time.monotonic() < until:
+            sweeps = self.sweeps(execution_arn)
+            if sweeps and "RUNNING" not in sweeps.values():
+                return True
+            time.sleep(_POLL_SECONDS)
+        return bool(sweeps)
+
+    def sweeps(self, execution_arn: str) -> dict[str, str]:
+        """Return the status of every clean-up of an execution, by ARN."""
+        new = self._new(self._deployment.clean_up_machine)
+        return {arn: status for arn, status in new.items() if self._cleans_up(arn) == execution_arn}
+
+    def run_id(self, execution_arn: str) -> str:
+        """Return the id of an execution's run, which it has from its start."""
+        return _run_id(self._deployment.client("stepfunctions").describe_execution(executionArn=execution_arn))
+
+    def is_planned(self, execution_arn: str) -> bool:
+        """Tell whether an execution's run has its row."""
+        return "execution_arn" in self._row(self.run_id(execution_arn))
 
     def _note_earlier(self) -> None:
         """Remember what ran before, so that this run's own executions are told apart, and forget old messages."""
         self._earlier = set(self._executions(self._deployment.state_machine)) | set(
             self._executions(self._deployment.clean_up_machine)
         )
-        while self._topic.next_message():
-            pass
+        self._topic.hear()
 
     def _executions(self, machine: str) -> dict[str, str]:
         """Return the status of every execution of a state machine, by ARN."""
@@ -120,33 +163,35 @@ class Run:
     def _new(self, machine: str) -> dict[str, str]:
         return {arn: status for arn, status in self._executions(machine).items() if arn not in self._earlier}
 
-    def _started(self) -> str:
+    def _started(self, upload: Upload) -> str:
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until:
-            started = self._new(self._deployment.state_machine)
-            if started:
-                return next(iter(started))
-            refusal = self._topic.next_message()
-            if refusal:
-                raise NotStarted(refusal)
+            for arn in self._new(self._deployment.state_machine):
+                if self._starts(upload, arn):
+                    return arn
+            refusals = [text for text in self._topic.hear() if upload.uri in text]
+            if refusals:
+                raise NotStarted(refusals[0])
             time.sleep(_POLL_SECONDS)
         raise NotStarted(f"No execution started within {_START_SECONDS:g} s of the upload.")
 
-    def _wait_for_sweeps(self) -> None:
-        """Wait until the clean-up that follows a failed execution is over, so that leftovers are really left over."""
-        until = time.monotonic() + _SWEEP_SECONDS
-        while time.monotonic() < until:
-            sweeps = self._new(self._deployment.clean_up_machine)
-            if sweeps and "RUNNING" not in sweeps.values():
-                return
-            time.sleep(_POLL_SECONDS)
+    def _starts(self, upload: Upload, execution_arn: str) -> bool:
+        """Whether an execution is the upload's; where uploads have no versions, any new one is."""
+        if upload.version_id in (None, "null"):
+            return True
+        return execution_arn.endswith(f":{upload.execution_name(self._pipeline)}")
+
+    def _cleans_up(self, sweep_arn: str) -> str:
+        if sweep_arn not in self._cleaned_for:
+            sweep = self._deployment.client("stepfunctions").describe_execution(executionArn=sweep_arn)
+            self._cleaned_for[sweep_arn] = json.loads(sweep["input"])["execution_arn"]
+        return self._cleaned_for[sweep_arn]
 
     def _result(self, execution: Mapping[str, Any], history: History) -> Result:
         output = json.loads(execution.get("output") or "{}")
-        verdict = self._topic.verdict() or {}
-        row = self._row(execution["executionArn"])
-        run_id = row["name"]["S"] if row else None
-        report = output.get("report") or verdict.get("report")
+        run_id = _run_id(execution)
+        row = self._row(run_id)
+        report = self._report(run_id)
         kept = _kept(run_id, output)
         return Result(
             status=execution["status"],
@@ -161,30 +206,30 @@ class Run:
             pipeline_run=self._pipeline_run(run_id),
             sagemaker=self._things(run_id, row),
             smoke_test=_summary(self._smoke_test(run_id)),
-            leftovers=self._deployment.leftovers(kept),
+            leftovers=self._deployment.leftovers(kept, "" if self._alone else run_id),
             report=report,
             report_file=self._fetch(report),
         )
 
-    def _row(self, execution_arn: str) -> dict[str, Any]:
-        """Return the run's row as DynamoDB types it; {} where the run was never planned."""
-        table = self._deployment.client("dynamodb")
-        answer = table.query(
+    def _row(self, run_id: str) -> dict[str, Any]:
+        """Return the run's row as DynamoDB types it; {} where there is none."""
+        answer = self._deployment.client("dynamodb").get_item(
             TableName=self._deployment.outputs["TableName"],
-            KeyConditionExpression="kind = :kind",
-            ExpressionAttributeValues={":kind": {"S": "run"}},
+            Key={"kind": {"S": "run"}, "name": {"S": run_id}},
+            ConsistentRead=True,
         )
-        rows = [r for r in answer["Items"] if r.get("execution_arn", {}).get("S") == execution_arn]
-        return rows[0] if rows else {}
+        row: dict[str, Any] = answer.get("Item", {})
+        return row
 
-    def _pipeline_run(self, run_id: str | None) -> dict[str, Any] | None:
-        run = self._deployment.kfp.run_called(run_id) if run_id else None
+    def _pipeline_run(self, run_id: str) -> dict[str, Any] | None:
+        try:
+            run = self._deployment.kfp.run_called(run_id)
+        except OSError:  # it does not answer; the leftovers say so
+            return None
         return {"id": run["run_id"], "state": run["state"]} if run else None
 
-    def _things(self, run_id: str | None, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _things(self, run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the status of each SageMaker thing of the run now; Deleted is what its receipt says it deleted."""
-        if run_id is None:
-            return {}
         receipt = json.loads(row.get("receipt", {}).get("S", "{}"))
         deleted = {item["name"] for item in receipt.get("items", []) if item["action"] == "deleted"}
         names = Names.of(run_id).as_dict()
@@ -194,17 +239,22 @@ class Run:
             for kind in ("tuning", "training", "model", "transform", "endpoint")
         }
 
-    def _smoke_test(self, run_id: str | None) -> dict[str, Any] | None:
-        if run_id is None:
+    def _smoke_test(self, run_id: str) -> dict[str, Any] | None:
+        key = Layout(self._deployment.bucket, run_id).key("predictions/smoke_test.json")
+        if not self._exists(key):
             return None
-        key = f"runs/{run_id}/predictions/smoke_test.json"
-        s3 = self._deployment.client("s3")
-        if key not in [
-            o["Key"] for o in s3.list_objects_v2(Bucket=self._deployment.bucket, Prefix=key).get("Contents", [])
-        ]:
-            return None
-        found: dict[str, Any] = json.load(s3.get_object(Bucket=self._deployment.bucket, Key=key)["Body"])
+        answer = self._deployment.client("s3").get_object(Bucket=self._deployment.bucket, Key=key)
+        found: dict[str, Any] = json.load(answer["Body"])
         return found
+
+    def _report(self, run_id: str) -> str | None:
+        """Return the URI of the run's report, where it was written."""
+        layout = Layout(self._deployment.bucket, run_id)
+        return layout.uris()["report"] if self._exists(layout.key("report/report.html")) else None
+
+    def _exists(self, key: str) -> bool:
+        page = self._deployment.client("s3").list_objects_v2(Bucket=self._deployment.bucket, Prefix=key)
+        return key in [found["Key"] for found in page.get("Contents", [])]
 
     def _fetch(self, report: str | None) -> str | None:
         """Copy the report's page to this machine, because the embedded cloud goes when the run is over."""
@@ -217,39 +267,13 @@ class Run:
         return str(target)
 
 
-class _Listener:
-    """Hears what the topic is told, through a queue of the administrator's own."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._sqs = deployment.client("sqs")
-        self._queue = self._sqs.create_queue(QueueName="baton-local-listener")["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"][
-            "QueueArn"
-        ]
-        deployment.client("sns").subscribe(TopicArn=deployment.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
-
-    def next_message(self) -> str | None:
-        """Return the next message's text, or None."""
-        messages = self._sqs.receive_message(QueueUrl=self._queue).get("Messages", [])
-        if not messages:
-            return None
-        self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=messages[0]["ReceiptHandle"])
-        text: str = json.loads(messages[0]["Body"])["Message"]
-        return text
-
-    def verdict(self) -> dict[str, Any] | None:
-        """Return the verdict among the messages heard, or None."""
-        while text := self.next_message():
-            if text.startswith("{"):
-                found: dict[str, Any] = json.loads(text)
-                if "status" in found:
-                    return found
-        return None
+def _run_id(execution: Mapping[str, Any]) -> str:
+    return run_id_for(execution["executionArn"], int(execution["startDate"].timestamp()), RUN_PREFIX)
 
 
-def _kept(run_id: str | None, output: Mapping[str, Any]) -> frozenset[str]:
+def _kept(run_id: str, output: Mapping[str, Any]) -> frozenset[str]:
     """Return the names that a plan keeps on purpose: those of an endpoint that the run's output names."""
-    if not run_id or not output.get("endpoint"):
+    if not output.get("endpoint"):
         return frozenset()
     names = Names.of(run_id)
     return frozenset({names.endpoint, names.endpoint_config, names.model})

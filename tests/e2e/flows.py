@@ -165,7 +165,7 @@ class Flows:
                 self._wait_for_job(kind, run_id)
                 self._leave_an_upload_unfinished(run_id)
                 self.stepfunctions.stop_execution(executionArn=execution, error="Stopped", cause="A person stopped it.")
-                run._wait_for_sweeps()
+                run.wait_for_sweep(execution)
             self._nothing_is_left()
 
     def _leave_an_upload_unfinished(self, run_id: str) -> None:
@@ -191,7 +191,7 @@ class Flows:
         run, execution, run_id = self._started()
         self._wait_for_state(execution, "Smoke-test endpoint")
         self.stepfunctions.stop_execution(executionArn=execution)
-        run._wait_for_sweeps()
+        run.wait_for_sweep(execution)
         self.stage.sagemaker_faults()
         assert self.deployment.leftovers() != []
         answer = self.deployment.client("lambda").invoke(
@@ -204,12 +204,8 @@ class Flows:
 
     def refused_upload(self) -> None:
         """An upload for a pipeline that does not exist is told to the topic."""
-        run = Run(self.deployment)
-        run._note_earlier()
-        key = "uploads/no_such_pipeline/a.pkl"
-        self.deployment.client("s3").put_object(Bucket=self.deployment.bucket, Key=key, Body=b"x")
         try:
-            run._started()
+            Run(self.deployment).upload("uploads/no_such_pipeline/a.pkl", b"x")
         except NotStarted:
             return
         raise AssertionError("the upload started a run")
@@ -296,8 +292,8 @@ class Flows:
     def _run_id(self, execution: str) -> str:
         """Return the id of an execution's run, once it is planned."""
         run = Run(self.deployment)
-        self._wait(lambda: bool(run._row(execution)))
-        return str(run._row(execution)["name"]["S"])
+        self._wait(lambda: run.is_planned(execution))
+        return run.run_id(execution)
 
     @contextmanager
     def _slow(self, kind: str) -> Iterator[None]:

@@ -1,109 +1,324 @@
-"""A run that is stopped, in every state of its graph in turn, leaves nothing."""
+"""However a run ends, and whenever somebody stops it, nothing of it is left."""
 
 from __future__ import annotations
 
-import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from baton_local.history import History
+from baton.janitor import LATE_SECONDS
+from baton.names import Names, tags_of
 from baton_local.run import Run
-from tests.e2e.conftest import QUICK, Stage
+from tests.e2e.conftest import Stage, quick, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 
-STATES = [
-    "Plan run",
-    "Prepare data",
-    "Launch pipeline",
-    "Await tuning",
-    "Await training",
-    "Await endpoint",
-    "Smoke-test endpoint",
-    "Hold endpoint",
-    "Clean up",
-    "Write report",
-]
+KEEP = {"after": {"endpoint": "keep"}}
+HOLD = {"after": {"endpoint": "hold", "hold_seconds": 60}}
+
+STOPPED_IN: Mapping[str, dict[str, Any]] = {
+    "Plan run": {},
+    "Prepare data": {},
+    "Launch pipeline": {},
+    "Await pipeline run": {},
+    "Await tuning": {},
+    "Await training": {},
+    "Await transform": {},
+    "Await endpoint": KEEP,
+    "Smoke-test endpoint": KEEP,
+    "Hold endpoint": HOLD,
+    "Clean up": {},
+    "Write report": KEEP,
+    "Notify": KEEP,
+}
+"""The states in which a run is stopped, and its input there: an endpoint to keep is one more thing to lose."""
+
+QUIET = ("Await tuning", "Await training", "Hold endpoint")
+"""The states in which none of Baton's functions is under way, so that one clean-up is always enough."""
 
 
-@pytest.fixture(autouse=True)
-def healthy_again(stage: Stage) -> Iterator[None]:
-    yield
-    stage.sagemaker_faults()
+@dataclass
+class Ended:
+    """How a run ended; ``sweeps`` are the statuses of its clean-ups, ``left`` what there is in the end."""
+
+    run_id: str
+    status: str
+    error: str | None
+    sweeps: set[str]
+    left_at_first: list[str]
+    left: list[str]
 
 
-def stop_in(stage: Stage, state: str) -> Run:
-    """Start a run and stop its execution as soon as it is in a state."""
-    run = Run(stage.deployment)
-    stepfunctions = stage.deployment.client("stepfunctions")
-    execution = run.start(stage.good, {"parameters": QUICK, "after": {"endpoint": "hold", "hold_seconds": 3}})
-    history, until = History(stepfunctions, execution), time.monotonic() + 60
-    while state not in [visit.name for visit in history.visits]:
-        assert time.monotonic() < until, f"the run never came to {state}"
-        history.read()
-        time.sleep(0.02)
-    stepfunctions.stop_execution(executionArn=execution, error="Stopped", cause="A person stopped it.")
-    assert stepfunctions.describe_execution(executionArn=execution)["status"] == "ABORTED"
-    return run
+class Stopper:
+    """Plays runs that end without their own clean-up, several at once."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._changing = threading.Lock()
+
+    def stop_in(self, state: str, given: Mapping[str, Any]) -> Ended:
+        """Stop a run as soon as it is in a state."""
+        change = deafen_topic if state == "Notify" else None
+        run, execution = self.start(given, change)
+        self.stage.wait_for_state(execution, state)
+        self.stage.deployment.client("stepfunctions").stop_execution(
+            executionArn=execution, error="Stopped", cause="A person stopped it."
+        )
+        return self.end(run, execution)
+
+    def die(self, change: Callable[[dict[str, Any]], None]) -> Ended:
+        """Play a run whose state machine was changed so that it dies by itself."""
+        run, execution = self.start({}, change)
+        wait_until(lambda: self.stage.execution(execution)["status"] != "RUNNING", "the run did not end")
+        return self.end(run, execution)
+
+    def start(
+        self, given: Mapping[str, Any], change: Callable[[dict[str, Any]], None] | None = None
+    ) -> tuple[Run, str]:
+        """Start a run as the console does, with a state machine of its own where that is to be changed."""
+        run = Run(self.stage.deployment, alone=False)
+        content = {"dataset": run.put_dataset(self.stage.good), **quick(given)}
+        # Others start in between, so that their state machine must be the true one.
+        with self._changing:
+            if change is None:
+                return run, run.start_execution(content)
+            with self.stage.changed_definition(change):
+                return run, run.start_execution(content)
+
+    def end(self, run: Run, execution: str) -> Ended:
+        """Wait for the clean-up, and where a function wrote something after it, for the janitor's late look."""
+        assert run.wait_for_sweep(execution)
+        run_id, ended = run.run_id(execution), self.stage.execution(execution)
+        first = left = self.left_of(run_id)
+        if left:
+            self.stage.age(run_id, LATE_SECONDS + 60)
+            self.stage.make_janitors_round()
+            wait_until(lambda: self.left_of(run_id) == [], f"{first} stays", seconds=30)
+            left = self.left_of(run_id)
+        assert run.wait_for_sweep(execution)
+        sweeps = {self.stage.how_it_ended(sweep) for sweep in run.sweeps(execution)}
+        return Ended(run_id, ended["status"], ended.get("error"), sweeps, first, left)
+
+    def left_of(self, run_id: str) -> list[str]:
+        """Name what is left of a run."""
+        return self.stage.deployment.leftovers(run_id=run_id)
 
 
-def left_after_a_while(stage: Stage, seconds: float = 30) -> list[str]:
-    """Return what is left once clean-up has had its time: a function that was under way may still have written."""
-    until = time.monotonic() + seconds
-    while (left := stage.deployment.leftovers()) and time.monotonic() < until:
-        time.sleep(0.5)
-    return left
+def deafen_topic(definition: dict[str, Any]) -> None:
+    """Send to a topic that there is not, so that Notify is retried for a while."""
+    notify = definition["States"]["Notify"]
+    notify["Parameters"]["TopicArn"] += "-that-is-none"
+    for retry in notify["Retry"]:
+        retry |= {"IntervalSeconds": 5, "MaxAttempts": 5}
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_stopped_in(stage: Stage, state: str) -> None:
-    run = stop_in(stage, state)
-    run._wait_for_sweeps()
-    assert left_after_a_while(stage) == []
+def die_by_runtime_error(definition: dict[str, Any]) -> None:
+    """Ask for a field that there is not: States.Runtime, which nothing can catch."""
+    after_launch(definition, {"Type": "Pass", "InputPath": "$.no.such.field"})
 
 
-def test_the_status_event_of_an_abort_is_lost_and_the_janitor_finishes(stage: Stage) -> None:
-    events, rule = (
-        stage.deployment.client("events"),
-        stage.deployment.physical_id("ExecutionEndRule").rpartition("/")[2],
-    )
-    events.disable_rule(Name=rule)
+def die_by_too_much_data(definition: dict[str, Any]) -> None:
+    """Let a state's output exceed 256 KiB: States.DataLimitExceeded, which States.ALL does not catch."""
+    after_launch(definition, {"Type": "Pass", "Result": "x" * 270_000, "ResultPath": "$.much"})
+
+
+def after_launch(definition: dict[str, Any], state: dict[str, Any]) -> None:
+    """Put a state between Launch pipeline and Watch, so that a run dies while its pods are at work."""
+    definition["States"]["Launch pipeline"]["Next"] = "Die"
+    definition["States"]["Die"] = {**state, "Next": "Watch"}
+
+
+def time_out(definition: dict[str, Any]) -> None:
+    """Give the whole execution less time than it needs."""
+    definition["TimeoutSeconds"] = 7
+
+
+DEATHS: Mapping[str, tuple[Callable[[dict[str, Any]], None], str, str | None]] = {
+    "States.Runtime": (die_by_runtime_error, "FAILED", "States.Runtime"),
+    "States.DataLimitExceeded": (die_by_too_much_data, "FAILED", "States.DataLimitExceeded"),
+    "TIMED_OUT": (time_out, "TIMED_OUT", None),
+}
+
+
+@pytest.fixture(scope="module")
+def ends(stage: Stage) -> Iterator[dict[str, Future[Ended]]]:
+    """Every run that ends without its own clean-up, three under way at a time."""
+    stage.heal()
+    stopper = Stopper(stage)
+    with ThreadPoolExecutor(3) as pool:
+        deaths = {name: pool.submit(stopper.die, change) for name, (change, _, _) in DEATHS.items()}
+        stops = {state: pool.submit(stopper.stop_in, state, given) for state, given in STOPPED_IN.items()}
+        yield {**deaths, **stops}
+
+
+@pytest.mark.parametrize("state", STOPPED_IN)
+def test_a_run_that_is_stopped_leaves_nothing(stage: Stage, ends: dict[str, Future[Ended]], state: str) -> None:
+    ended = ends[state].result()
+    assert (ended.status, ended.error) == ("ABORTED", "Stopped")
+    assert (ended.sweeps, ended.left) == ({"SUCCEEDED"}, [])
+    assert stage.receipt(ended.run_id)["complete"]
+    if state in QUIET:
+        assert ended.left_at_first == []
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_run_that_dies_leaves_nothing(stage: Stage, ends: dict[str, Future[Ended]], death: str) -> None:
+    ended = ends[death].result()
+    assert (ended.status, ended.error) == DEATHS[death][1:]
+    assert (ended.sweeps, ended.left) == ({"SUCCEEDED"}, [])
+    assert stage.receipt(ended.run_id)["complete"]
+
+
+def test_what_was_kept_for_a_run_that_was_stopped_afterwards_goes_all_the_same(
+    stage: Stage, ends: dict[str, Future[Ended]]
+) -> None:
+    # Its own clean-up had kept the endpoint, because until then the run had succeeded.
+    ended = ends["Notify"].result()
+    actions = {item["kind"]: item["action"] for item in stage.receipt(ended.run_id)["items"]}
+    assert (actions["endpoint"], actions["endpoint_config"], actions["model"]) == ("deleted",) * 3
+
+
+def test_the_pipeline_run_of_a_run_that_was_stopped_is_terminated(stage: Stage, ends: dict[str, Future[Ended]]) -> None:
+    receipt = stage.receipt(ends["Await training"].result().run_id)
+    assert receipt["pipeline_run"]["state"] == "CANCELED"
+    assert {item["action"] for item in receipt["items"] if item["kind"] == "pipeline-run"} == {"terminated"}
+
+
+# --- the sweeps themselves --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(stage: Stage, ends: dict[str, Future[Ended]]) -> Iterator[Stopper]:
+    """A stage on which nothing else is under way, and which is healthy afterwards."""
+    for future in ends.values():
+        future.exception()
+    yield Stopper(stage)
+    stage.heal()
+
+
+def test_the_status_event_of_an_abort_is_lost_and_the_janitor_finishes(stage: Stage, alone: Stopper) -> None:
+    rule = stage.deployment.physical_id("ExecutionEndRule").rpartition("/")[2]
+    stage.sagemaker_faults(training={"match": "bt-*-train", "in_progress_seconds": 60})
+    run, execution = alone.start({})
+    stage.wait_for_state(execution, "Await training")
+    run_id = run.run_id(execution)
+    stage.deployment.client("events").disable_rule(Name=rule)
     try:
-        stop_in(stage, "Await training")
+        stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
+        time.sleep(1)
     finally:
-        events.enable_rule(Name=rule)
-    time.sleep(1)
-    assert stage.deployment.leftovers() != []
-    answer = stage.deployment.client("lambda").invoke(
-        FunctionName=stage.deployment.physical_id("JanitorFunction"), Payload=b"{}"
-    )
-    done = json.load(answer["Payload"])
-    assert [started["reason"] for started in done["started"]] == ["unfinished"]
-    assert left_after_a_while(stage) == []
+        stage.deployment.client("events").enable_rule(Name=rule)
+    assert alone.left_of(run_id) != []
+    assert run.sweeps(execution) == {}
+    started = stage.make_janitors_round()["started"]
+    assert [(s["run_id"], s["reason"]) for s in started] == [(run_id, "unfinished")]
+    assert run.wait_for_sweep(execution)
+    assert stage.deployment.leftovers() == []
+    assert stage.make_janitors_round()["started"] == []
 
 
-def test_an_endpoint_that_is_still_creating_when_clean_up_comes(stage: Stage) -> None:
+def test_an_endpoint_that_is_still_creating_when_clean_up_comes(stage: Stage, alone: Stopper) -> None:
     stage.sagemaker_faults(endpoint={"creating_seconds": 6})
-    run = Run(stage.deployment)
-    execution = run.start(stage.good, {"parameters": QUICK})
-    until = time.monotonic() + 60
-    while not any(line.startswith("endpoint bt-") for line in stage.deployment.leftovers()):
-        assert time.monotonic() < until, "the run never made its endpoint"
-        time.sleep(0.1)
+    run, execution = alone.start({})
+    run_id = run.run_id(execution)
+    endpoint = Names.of(run_id).endpoint
+    wait_until(lambda: f"endpoint {endpoint}" in alone.left_of(run_id), "the run never made its endpoint")
     stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
-    run._wait_for_sweeps()
-    assert left_after_a_while(stage) == []
+    ended = alone.end(run, execution)
+    assert (ended.sweeps, ended.left) == ({"SUCCEEDED"}, [])
+    (item,) = [i for i in stage.receipt(run_id)["items"] if i["kind"] == "endpoint"]
+    assert (item["action"], item["status"]) == ("deleted", "Creating")
 
 
-def test_a_redrive_after_clean_up_is_refused(stage: Stage) -> None:
-    stage.sagemaker_faults(training={"match": "bt-*-train", "fail": "AlgorithmError: out of memory"})
-    run = Run(stage.deployment)
-    execution = run.start(stage.good, {"parameters": QUICK})
-    assert run.follow(execution).error == "JobFailed"
-    stepfunctions = stage.deployment.client("stepfunctions")
-    stepfunctions.redrive_execution(executionArn=execution)
-    result = run.follow(execution)
-    assert result.status == "FAILED"
-    assert result.leftovers == []
+def test_kubeflow_pipelines_is_down_when_clean_up_comes(stage: Stage, alone: Stopper) -> None:
+    stage.sagemaker_faults(training={"match": "bt-*-train", "in_progress_seconds": 60})
+    run, execution = alone.start({})
+    stage.wait_for_state(execution, "Await training")
+    stage.kfp_faults(down="unavailable")
+    stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
+    wait_until(lambda: "KfpUnavailable" in errors_of(stage, run.sweeps(execution)), "clean-up did not ask")
+    # It stopped what it could meanwhile, and it does not say that it is done.
+    assert set(run.sweeps(execution).values()) == {"RUNNING"}
+    stage.kfp_faults(down="")
+    ended = alone.end(run, execution)
+    assert (ended.sweeps, ended.left) == ({"SUCCEEDED"}, [])
+    # Its job was stopped meanwhile, so the pipeline run may have failed before it could be terminated.
+    assert stage.receipt(ended.run_id)["pipeline_run"]["state"] in ("CANCELED", "FAILED")
+
+
+def errors_of(stage: Stage, executions: Mapping[str, str]) -> set[str]:
+    """Return every error that a state of some executions met."""
+    found = set()
+    for arn in executions:
+        events = stage.deployment.client("stepfunctions").get_execution_history(executionArn=arn)["events"]
+        found |= {
+            details["error"]
+            for event in events
+            for name, details in event.items()
+            if name.endswith("EventDetails") and "error" in details
+        }
+    return found
+
+
+def test_an_endpoint_that_appears_after_the_sweep_is_deleted_too(
+    stage: Stage, alone: Stopper, ends: dict[str, Future[Ended]]
+) -> None:
+    # As a pod makes it that looked for the tombstone just before it was written, and then took its time.
+    run_id = ends["Hold endpoint"].result().run_id
+    names, row = Names.of(run_id), stage.row(run_id)
+    artefact = f"s3://{stage.deployment.bucket}/runs/{run_id}/model/{names.training}/output/model.tar.gz"
+    tags = tags_of(run_id, row["execution_arn"], row["pipeline"], row["expires_tag"])
+    stage.sagemaker_faults(endpoint={"creating_seconds": 3})
+    serve(stage, names, artefact, [{"Key": key, "Value": value} for key, value in tags.items()])
+    assert f"endpoint {names.endpoint}" in alone.left_of(run_id)
+    wait_until(lambda: alone.left_of(run_id) == [], "the late endpoint stays")
+
+
+def serve(stage: Stage, names: Names, artefact: str, tags: list[dict[str, str]]) -> None:
+    """Create what serves a model."""
+    sagemaker = stage.deployment.client("sagemaker")
+    job = sagemaker.describe_training_job(TrainingJobName=names.training)
+    container = {"Image": job["AlgorithmSpecification"]["TrainingImage"], "ModelDataUrl": artefact}
+    sagemaker.create_model(
+        ModelName=names.model, PrimaryContainer=container, ExecutionRoleArn=job["RoleArn"], Tags=tags
+    )
+    variant = {"VariantName": "AllTraffic", "ModelName": names.model, "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=names.endpoint_config,
+        ProductionVariants=[{**variant, "InstanceType": "ml.m5.large"}],
+        Tags=tags,
+    )
+    sagemaker.create_endpoint(EndpointName=names.endpoint, EndpointConfigName=names.endpoint_config, Tags=tags)
+
+
+def test_what_a_function_wrote_after_the_sweep_is_found_by_a_late_look(
+    stage: Stage, alone: Stopper, ends: dict[str, Future[Ended]]
+) -> None:
+    run_id = ends["Await tuning"].result().run_id
+    stage.deployment.client("s3").put_object(
+        Bucket=stage.deployment.bucket, Key=f"runs/{run_id}/data/train_data", Body=b"late"
+    )
+    assert stage.make_janitors_round()["started"] == []
+    stage.age(run_id, LATE_SECONDS + 60)
+    assert [(s["run_id"], s["reason"]) for s in stage.make_janitors_round()["started"]] == [(run_id, "late")]
+    wait_until(lambda: alone.left_of(run_id) == [], "what came late stays")
+
+
+@pytest.mark.parametrize("state", ["Prepare data", "Await training"])
+def test_a_redrive_after_clean_up_is_refused(
+    stage: Stage, alone: Stopper, ends: dict[str, Future[Ended]], state: str
+) -> None:
+    run_id = ends[state].result().run_id
+    execution = stage.row(run_id)["execution_arn"]
+    stage.deployment.client("stepfunctions").redrive_execution(executionArn=execution)
+    wait_until(lambda: stage.execution(execution)["status"] != "RUNNING", "the redriven run did not end")
+    ended = stage.execution(execution)
+    assert (ended["status"], ended["error"]) == ("FAILED", "RunEnded")
+    assert run_id in ended["cause"]
+    wait_until(lambda: alone.left_of(run_id) == [], "the redrive left something")
+    assert stage.report(run_id)["error"] == "RunEnded"

@@ -1,0 +1,31 @@
+"""What the topic is told, as somebody who subscribed to it hears it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+from baton_local.deployment import Deployment
+
+_BATCH = 10
+
+
+class Topic:
+    """A subscription of its own to a deployment's topic, through a queue of the administrator's."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._sqs = deployment.client("sqs")
+        self._queue = self._sqs.create_queue(QueueName=f"baton-local-listener-{uuid.uuid4().hex[:12]}")["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        deployment.client("sns").subscribe(TopicArn=deployment.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
+
+    def hear(self) -> list[str]:
+        """Return the texts of the messages that came since the last call."""
+        heard: list[str] = []
+        while messages := self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=_BATCH).get("Messages"):
+            for message in messages:
+                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+                heard.append(json.loads(message["Body"])["Message"])
+        return heard
