@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 READY := .venv/ready
+CHECKOV := build/checkov/bin/checkov
 REGIONS := us-east-1 us-west-2 eu-west-1 eu-central-1 ap-northeast-1 ap-southeast-1 cn-north-1 cn-northwest-1
 TYPED := layers/baton/baton functions local/baton_local cli/baton_cli pipelines/steps/baton_steps tools
 # python3.13 and so on may be there by name only (pyenv's shims are), so each is asked for its version.
@@ -34,7 +35,7 @@ demo: setup ## Run the whole story on this machine: upload, train, serve, predic
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
-lint: setup tools/lint/node_modules ## Check style, types, template, state machines
+lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
@@ -43,6 +44,13 @@ lint: setup tools/lint/node_modules ## Check style, types, template, state machi
 	$(BIN)/python tools/lint/sizes.py
 	$(BIN)/cfn-lint --template template.yaml --regions $(REGIONS)
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --template template.yaml
+	$(CHECKOV) --file template.yaml --framework cloudformation --compact --quiet --skip-download
+
+# Checkov pins what .venv has in other versions, so it has an environment of its own.
+$(CHECKOV): requirements/checkov.txt | $(READY)
+	$(BIN)/python -m venv build/checkov
+	build/checkov/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/checkov.txt
+	@touch $@
 
 tools/lint/node_modules: tools/lint/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix tools/lint --silent && touch $@; fi
