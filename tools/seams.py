@@ -19,8 +19,8 @@ _HEAD = f"""# The seams of moto
 
 These are the places of [moto](https://docs.getmoto.org) {seams.MOTO_VERSION} that the
 [embedded cloud](embedded-cloud.md) opens when it starts: *replaced* by a function of its own (which may call moto's),
-or *used* although they are private to moto. Each is checked to look as it is expected to, and a cloud that finds one
-different does not start. `python -m tools.seams docs/embedded-cloud-seams.md` writes this page anew; a test compares it
+*used* although they are private to moto, or *added* because moto does not have them. Each is checked to look as it is
+expected to, and a cloud that finds one different does not start. `python -m tools.seams docs/embedded-cloud-seams.md` writes this page anew; a test compares it
 with what is opened.
 """
 
@@ -38,10 +38,11 @@ def opened() -> list[tuple[str, str, str]]:
         modules = [importlib.import_module(f"baton_local.{name}") for name in SERVICES]
         for module in modules:
             module.install(context)
-        found = sorted((seam.module, seam.attribute, _fate(seam)) for seam in seams.opened())
+        found = [(seam.module, seam.attribute, _fate(seam)) for seam in seams.opened()]
+        found += [(seam.module, seam.attribute, "added") for seam in seams.added()]
         for module in reversed(modules):
             getattr(module, "shutdown", lambda: None)()
-    return found
+    return sorted(found)
 
 
 def _fate(seam: seams.Seam) -> str:

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from baton_local.context import CloudContext
-from baton_local.seams import register, replace
+from baton_local.seams import add, register, replace
 
 NAME = "embedded"
 AGENT = "eks-pod-identity-agent"
@@ -21,10 +21,9 @@ def install(_context: CloudContext) -> None:
     """Let DescribeCluster know the cluster, and add the operations on add-ons that moto does not have."""
     register(_MODELS, "EKSBackend.create_cluster")
     _moto["describe"] = replace(_MODELS, "EKSBackend.describe_cluster", _describe_cluster, ("self", "name"))
-    responses = register(_RESPONSES, "EKSResponse")
     register(_RESPONSES, "EKSResponse.eks_backend", property)
     for operation in (create_addon, describe_addon, delete_addon):
-        setattr(responses, operation.__name__, operation)
+        add(_RESPONSES, f"EKSResponse.{operation.__name__}", operation)
     dispatch = register("moto.eks.urls", "response").dispatch
     paths = {
         "{0}/clusters/(?P<name>[^/]+)/addons$": dispatch,

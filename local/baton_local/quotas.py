@@ -19,10 +19,11 @@ import botocore.session
 from baton_local.context import CloudContext
 from baton_local.sagemaker import engine
 from baton_local.sagemaker.faults import Faults
-from baton_local.seams import register
+from baton_local.seams import add, replace
 
 DEFAULT_INSTANCES = 20
 _PAGE_SIZE = 100
+_RESPONSES = "moto.servicequotas.responses"
 _TYPES = {
     "training": ("TrainingInstanceType", "training job usage"),
     "transform": ("TransformInstanceType", "transform job usage"),
@@ -32,10 +33,9 @@ _TYPES = {
 
 def install(_context: CloudContext) -> None:
     """Add the operations that moto does not have."""
-    responses = register("moto.servicequotas.responses", "ServiceQuotasResponse")
-    register("moto.servicequotas.responses", "ServiceQuotasResponse.get_service_quota", ("self",))
-    for operation in (list_service_quotas, get_service_quota, request_service_quota_increase):
-        setattr(responses, operation.__name__, operation)
+    replace(_RESPONSES, "ServiceQuotasResponse.get_service_quota", get_service_quota, ("self",))
+    for operation in (list_service_quotas, request_service_quota_increase):
+        add(_RESPONSES, f"ServiceQuotasResponse.{operation.__name__}", operation)
 
 
 def list_service_quotas(self: Any) -> str:

@@ -1,7 +1,7 @@
 """The one way in which the embedded cloud changes moto: named seams, checked before they are opened.
 
 moto's classes are private to it and may change with any release. So every place that the embedded cloud replaces or
-relies on is declared with what it must look like, and a cloud whose seams look different refuses to start with one
+relies on is declared with what it must look like, and what it adds where moto has nothing; and a cloud whose seams look different refuses to start with one
 sentence instead of misbehaving later::
 
     _send = replace("moto.events.models", "Rule.send_to_targets", send_to_targets,
@@ -62,6 +62,7 @@ class Seam:
 
 _pristine: dict[tuple[str, str], Any] = {}
 _opened: dict[Seam, None] = {}
+_added: dict[Seam, None] = {}
 _undo: list[tuple[Any, str, Any, bool]] = []
 
 
@@ -92,9 +93,27 @@ def replace(module: str, attribute: str, new: Any, expects: Expectation = None, 
     return old
 
 
+def add(module: str, attribute: str, new: Any) -> None:
+    """Put something where moto has nothing, such as an operation that it does not know; replace() is for what it has.
+
+    Raises SeamError where moto has something of that name after all.
+    """
+    seam = Seam(module, attribute, None)
+    holder, name = seam.holder(), attribute.rpartition(".")[2]
+    if hasattr(holder, name) and seam not in _added:
+        raise SeamError(f"moto {MOTO_VERSION} was expected not to have {seam.name}.")
+    _added.setdefault(seam)
+    _set(holder, name, new)
+
+
 def opened() -> tuple[Seam, ...]:
     """Return every seam that was declared so far, in order."""
     return tuple(_opened)
+
+
+def added() -> tuple[Seam, ...]:
+    """Return every place where something was put that moto does not have, in order."""
+    return tuple(_added)
 
 
 def pristine(seam: Seam) -> Any:
@@ -112,6 +131,7 @@ def restore() -> None:
             delattr(holder, name)
     _pristine.clear()
     _opened.clear()
+    _added.clear()
 
 
 def _open(seam: Seam) -> Any:

@@ -19,7 +19,7 @@ from baton_local.cloudformation.service import (
 )
 from baton_local.cloudformation.stacks import GONE, Record, Stack
 from baton_local.cloudformation.templates import Template, TemplateError
-from baton_local.seams import register, replace
+from baton_local.seams import add, register, replace
 
 _Result = register("moto.core.responses", "ActionResult", ("result",))
 _Error = register("moto.cloudformation.exceptions", "CloudFormationError", Exception)
@@ -358,6 +358,7 @@ def _shown_parameter(name: str, declaration: Mapping[str, Any]) -> dict[str, Any
 
 
 OPERATIONS = tuple(name for name in vars(Api) if not name.startswith("_"))
+_UNKNOWN_TO_MOTO = ("update_termination_protection", "list_imports")
 
 
 def _method(operation: Callable[[Request], dict[str, Any]]) -> Callable[[Any], Any]:
@@ -375,10 +376,9 @@ def _method(operation: Callable[[Request], dict[str, Any]]) -> Callable[[Any], A
 def install(service: CloudFormation) -> None:
     """Put the operations in the place of moto's."""
     api = Api(service)
-    response = register("moto.cloudformation.responses", "CloudFormationResponse")
     for name in OPERATIONS:
-        method = _method(getattr(api, name))
-        if hasattr(response, name):
-            replace("moto.cloudformation.responses", f"CloudFormationResponse.{name}", method, ("self",))
+        method, attribute = _method(getattr(api, name)), f"CloudFormationResponse.{name}"
+        if name in _UNKNOWN_TO_MOTO:
+            add("moto.cloudformation.responses", attribute, method)
         else:
-            setattr(response, name, method)
+            replace("moto.cloudformation.responses", attribute, method, ("self",))

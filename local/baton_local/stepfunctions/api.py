@@ -11,7 +11,7 @@ from typing import Any
 from moto.core.responses import ActionResult, EmptyResult
 from moto.utilities.utils import get_partition
 
-from baton_local.seams import register, replace
+from baton_local.seams import add, replace
 from baton_local.stepfunctions import machines
 from baton_local.stepfunctions.definitions import diagnostics
 from baton_local.stepfunctions.errors import api_error
@@ -44,7 +44,6 @@ def install() -> None:
         _describe_state_machine,
         ("self", "state_machine_arn"),
     )
-    responses = register(_RESPONSES, "StepFunctionResponse")
     for operation in (
         delete_state_machine_version,
         list_state_machine_versions,
@@ -52,7 +51,7 @@ def install() -> None:
         redrive_execution,
         validate_state_machine_definition,
     ):
-        setattr(responses, operation.__name__, operation)
+        add(_RESPONSES, f"StepFunctionResponse.{operation.__name__}", operation)
 
 
 # --- executions -------------------------------------------------------------------------------------------------------

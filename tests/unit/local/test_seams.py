@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from baton_local import seams
-from baton_local.seams import SeamError, check_moto_version, opened, register, replace, restore, source_hash
+from baton_local.seams import SeamError, add, added, check_moto_version, opened, register, replace, restore, source_hash
 
 MODULE = "moto.events.models"
 SEND = "Rule.send_to_targets"
@@ -19,8 +19,9 @@ PARAMETERS = ("self", "original_event", "transform_input")
 @pytest.fixture(autouse=True)
 def _closed_again() -> Iterator[None]:
     """What another module of the same process has opened stays open: only this test's own seams are put back."""
-    before = (dict(seams._pristine), dict(seams._opened), list(seams._undo))
+    before = (dict(seams._pristine), dict(seams._opened), list(seams._undo), dict(seams._added))
     seams._pristine.clear()
+    seams._added.clear()
     seams._opened.clear()
     seams._undo.clear()
     yield
@@ -28,6 +29,7 @@ def _closed_again() -> Iterator[None]:
     seams._pristine.update(before[0])
     seams._opened.update(before[1])
     seams._undo.extend(before[2])
+    seams._added.update(before[3])
 
 
 def test_the_installed_moto_is_the_one_whose_seams_are_known() -> None:
@@ -67,6 +69,23 @@ def test_every_opened_seam_is_listed_once() -> None:
     register(MODULE, SEND, PARAMETERS)
     register(MODULE, SEND, PARAMETERS)
     assert [seam.name for seam in opened()] == ["moto.events.models.Rule.send_to_targets"]
+
+
+def test_what_moto_lacks_is_added_again_and_again_and_taken_away() -> None:
+    from moto.events.models import Rule
+
+    add(MODULE, "Rule.send_to_moon", lambda self: "first")
+    add(MODULE, "Rule.send_to_moon", lambda self: "second")
+    assert vars(Rule)["send_to_moon"](None) == "second"
+    assert [seam.name for seam in added()] == ["moto.events.models.Rule.send_to_moon"]
+    restore()
+    assert not hasattr(Rule, "send_to_moon")
+    assert added() == ()
+
+
+def test_what_moto_has_cannot_be_added() -> None:
+    with pytest.raises(SeamError, match=r"was expected not to have moto\.events\.models\.Rule\.send_to_targets\.$"):
+        add(MODULE, SEND, lambda self: None)
 
 
 @pytest.mark.parametrize(
