@@ -20,8 +20,8 @@ _HEAD = f"""# The seams of moto
 These are the places of [moto](https://docs.getmoto.org) {seams.MOTO_VERSION} that the
 [embedded cloud](embedded-cloud.md) opens when it starts: *replaced* by a function of its own (which may call moto's),
 *used* although they are private to moto, or *added* because moto does not have them. Each is checked to look as it is
-expected to, and a cloud that finds one different does not start. `python -m tools.seams docs/embedded-cloud-seams.md` writes this page anew; a test compares it
-with what is opened.
+expected to, and a cloud that finds one different does not start. `python -m tools.seams docs/embedded-cloud-seams.md`
+writes this page anew; a test compares it with what is opened.
 """
 
 

@@ -19,7 +19,7 @@ import botocore.session
 from baton_local.context import CloudContext
 from baton_local.sagemaker import engine
 from baton_local.sagemaker.faults import Faults
-from baton_local.seams import add, replace
+from baton_local.seams import add, register, replace
 
 DEFAULT_INSTANCES = 20
 _PAGE_SIZE = 100

@@ -1,8 +1,8 @@
 """The one way in which the embedded cloud changes moto: named seams, checked before they are opened.
 
 moto's classes are private to it and may change with any release. So every place that the embedded cloud replaces or
-relies on is declared with what it must look like, and what it adds where moto has nothing; and a cloud whose seams look different refuses to start with one
-sentence instead of misbehaving later::
+relies on is declared with what it must look like, and so is what it adds where moto has nothing. A cloud whose seams
+look different refuses to start with one sentence instead of misbehaving later::
 
     _send = replace("moto.events.models", "Rule.send_to_targets", send_to_targets,
                     expects=("self", "original_event", "transform_input"))

@@ -194,10 +194,11 @@ def test_the_pipeline_run_of_a_run_that_was_stopped_is_terminated(stage: Stage, 
 
 @pytest.fixture
 def alone(stage: Stage, ends: dict[str, Future[Ended]]) -> Iterator[Stopper]:
-    """A stage on which nothing else is under way, and which is healthy afterwards."""
+    """A stage on which nothing else is under way, the janitor neither, and which is healthy afterwards."""
     for future in ends.values():
         future.exception()
-    yield Stopper(stage)
+    with stage.without_hourly_rounds():
+        yield Stopper(stage)
     stage.heal()
 
 

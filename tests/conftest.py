@@ -1,0 +1,47 @@
+"""Which tests share a worker, and which come first, when the tests run on several workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+SHARING = ("e2e", "integration/local")
+"""Folders whose modules start servers of their own: each module stays on one worker."""
+
+FIRST = ("stage", "sam", "permissions", "soak", "rendezvous", "command")
+"""The groups that take longest, so that no worker begins one when the others are done."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every module that shares something a group, and let long groups come first (``--dist loadgroup``)."""
+    for item in items:
+        module = item.path.relative_to(TESTS).with_suffix("").as_posix()
+        if module.startswith(SHARING) and group_of(item) is None:
+            item.add_marker(pytest.mark.xdist_group(module))
+    items.sort(key=_turn)
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """Return the name of a test's group, or None where it has none."""
+    mark = item.get_closest_marker("xdist_group")
+    return None if mark is None else str(mark.args[0])
+
+
+def _turn(item: pytest.Item) -> int:
+    group = group_of(item)
+    if group in FIRST:
+        return FIRST.index(group)
+    return len(FIRST) + (group is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _groups_stay_together(request: pytest.FixtureRequest) -> None:
+    """Fail at once where xdist ignores groups: each worker would start every server itself."""
+    if getattr(request.config.option, "loadgroup", False):
+        grouped = [item for item in request.session.items if group_of(item) is not None]
+        loose = [item.nodeid for item in grouped if not item.nodeid.endswith(f"@{group_of(item)}")]
+        assert not loose, f"pytest-xdist and this pytest do not go together: no group for {loose[0]}"
