@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from baton.names import Names, split_s3_uri
+from baton.names import TAG_EXPIRES_AT, Names, split_s3_uri
 from baton.uploads import RUN_FILE, Upload
 from baton_local import datasets
 from baton_local.deployment import Deployment
@@ -25,10 +25,10 @@ from baton_local.soak_operator import Operator, Tell
 from baton_local.soak_stories import (
     DATASET,
     GATE,
+    HOLD,
     INPUT,
     JOB,
-    KEEP,
-    STOP,
+    STOP_HELD,
     Outcome,
     Part,
     Retriers,
@@ -132,7 +132,7 @@ class Soaker:
             time.sleep(_POLL_SECONDS)
 
     def _start(self, part: Part) -> None:
-        given = self._inputs.of(part.story)
+        given = self._inputs.of(part)
         arn = self._upload(given) if part.by_upload else self._execute(part, given)
         outcome = Outcome(part, arn, started=not part.by_upload)
         self._outcomes.append(outcome)
@@ -157,7 +157,7 @@ class Soaker:
     def _stop_those_due(self) -> None:
         for going in self._going.values():
             part, now = going.outcome.part, time.monotonic()
-            if part.story != STOP or not going.outcome.started or going.stopped:
+            if not part.stops or not going.outcome.started or going.stopped:
                 continue
             if going.stop_at is None and self._has_entered(going, part.stop_in):
                 going.stop_at = now + part.stop_after
@@ -229,7 +229,7 @@ class Soaker:
 
     def _promised(self, outcome: Outcome) -> Iterator[str]:
         yield from (str(outcome.output.get(name)) for name in ("report", "model_artefact"))
-        if outcome.part.story == KEEP:
+        if outcome.part.keeps:
             yield Names.of(outcome.output["run_id"]).endpoint
 
     def _exists(self, promised: str) -> bool:
@@ -238,10 +238,14 @@ class Soaker:
                 bucket, key = split_s3_uri(promised)
                 self._deployment.client("s3").head_object(Bucket=bucket, Key=key)
                 return True
-            answer = self._deployment.client("sagemaker").describe_endpoint(EndpointName=promised)
+            sagemaker = self._deployment.client("sagemaker")
+            answer = sagemaker.describe_endpoint(EndpointName=promised)
+            tags = sagemaker.list_tags(ResourceArn=answer["EndpointArn"])["Tags"]
         except ClientError:
             return False
-        return bool(answer["EndpointStatus"] == "InService")
+        # What is kept must not look as if it were still to go.
+        expires = any(tag["Key"] == TAG_EXPIRES_AT for tag in tags)
+        return bool(answer["EndpointStatus"] == "InService" and not expires)
 
     def _counted(self, parts: list[Part], parallel: int) -> Soak:
         counted = Counter(outcome.verdict for outcome in self._outcomes)
@@ -270,13 +274,13 @@ class Soaker:
         for arn in self._operator.executions(self._deployment.state_machine):
             if arn not in asked:
                 yield {"verdict": "wrong", "execution_arn": arn, "cause": "Nobody asked for this execution."}
-        done = Counter(r.get("display_name") for r in self._deployment.kfp.runs() if r.get("state") == "SUCCEEDED")
+        done = Counter(r.get("display_name") for r in self._deployment.kfp.runs() if _did_work(r))
         for run_id, times in done.items():
             if times > 1:
                 yield {"verdict": "wrong", "run_id": run_id, "cause": f"{times} pipeline runs did its work."}
 
     def _left(self) -> list[str]:
-        kept = {o.output["run_id"] for o in self._outcomes if o.part.story == KEEP and o.status == "SUCCEEDED"}
+        kept = {o.output["run_id"] for o in self._outcomes if o.part.keeps and o.status == "SUCCEEDED"}
         names = [Names.of(run_id) for run_id in kept]
         left = self._deployment.leftovers(
             frozenset(name for n in names for name in (n.endpoint, n.endpoint_config, n.model))
@@ -292,6 +296,12 @@ class Soaker:
         return f"{len(over)}/{total} ended: {good} succeeded, {failed} failed as intended, {bad} not as they should"
 
 
+def _did_work(pipeline_run: dict[str, Any]) -> bool:
+    """Whether a KFP run got beyond its claim, however it ended."""
+    tasks = pipeline_run.get("run_details", {}).get("task_details", [])
+    return any(task.get("display_name") == "claim" and task.get("state") == "SUCCEEDED" for task in tasks)
+
+
 class _Inputs:
     """The execution input of each story, over small data sets that are uploaded once."""
 
@@ -302,8 +312,8 @@ class _Inputs:
         for path in (good, bad):
             deployment.client("s3").upload_file(str(path), deployment.bucket, f"datasets/{path.name}")
 
-    def of(self, story: str) -> dict[str, Any]:
-        """Return the input of a run with this story."""
+    def of(self, part: Part) -> dict[str, Any]:
+        """Return the input of a run."""
         quick = {
             "max_tuning_jobs": 1,
             "parallel_tuning_jobs": 1,
@@ -311,7 +321,8 @@ class _Inputs:
             "mini_batch_size_max": 120,
         }
         changes: dict[str, dict[str, Any]] = {
-            KEEP: {"after": {"endpoint": "keep"}},
+            HOLD: {"after": {"endpoint": "hold", "hold_seconds": 3}},
+            STOP_HELD: {"after": {"endpoint": "hold", "hold_seconds": DEADLINE_SECONDS}},
             GATE: {"smoke_test": {"min_accuracy": 0.9999}},
             DATASET: {"dataset": f"{self._folder}/bad.pkl.gz"},
             # More clusters than there are rows: the algorithm itself refuses.
@@ -324,4 +335,5 @@ class _Inputs:
             "smoke_test": {"min_accuracy": 0.1},
             "deadline_seconds": DEADLINE_SECONDS,
         }
-        return {**usual, **changes.get(story, {})}
+        kept = {"after": {"endpoint": "keep"}} if part.keeps else {}
+        return {**usual, **kept, **changes.get(part.story, {})}

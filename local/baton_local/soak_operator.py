@@ -15,6 +15,9 @@ _POLL_SECONDS = 0.5
 _PASSED_SECONDS = 2 * 3600
 """How much time passes before each of the janitor's rounds: more than it waits before it looks at a run once more."""
 
+_ROUNDS = 100
+"""How often a round is made again that a fault cut short."""
+
 Tell = Callable[[str], None]
 
 
@@ -98,9 +101,10 @@ class Operator:
     def _janitor_round(self) -> list[dict[str, str]]:
         """Let the janitor make one whole round; a round that a fault cut short is made again, as an hour later."""
         name = self._deployment.physical_id("JanitorFunction")
-        while True:
+        for _ in range(_ROUNDS):
             answer = self._deployment.client("lambda").invoke(FunctionName=name, Payload=b"{}")
             result = json.load(answer["Payload"])
             if "FunctionError" not in answer:
                 started: list[dict[str, str]] = result["started"]
                 return started
+        raise RuntimeError(f"The janitor failed {_ROUNDS} times in a row; the last time with {result}.")

@@ -6,15 +6,15 @@ The same seed draws the same stories, the same ways to start and the same moment
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-GOOD, KEEP, GATE, DATASET, JOB, INPUT, STOP = "good", "keep", "gate", "dataset", "job", "input", "stop"
+GOOD, KEEP, HOLD, GATE, DATASET, JOB, INPUT = "good", "keep", "hold", "gate", "dataset", "job", "input"
+STOP, STOP_KEPT, STOP_HELD = "stop", "stop-kept", "stop-held"
 
-DECK = (GOOD, GOOD, GOOD, GOOD, STOP, STOP, KEEP, GATE, DATASET, JOB, INPUT)
-"""How often each story is told: every eleven runs, in an order of their own."""
+DECK = (GOOD, GOOD, GOOD, GOOD, STOP, STOP, STOP_KEPT, STOP_HELD, KEEP, HOLD, GATE, DATASET, JOB, INPUT)
+"""How often each story is told: every fourteen runs, in an order of their own."""
 
 EXPECTED_FAILURES: Mapping[str, tuple[str, str]] = {
     GATE: ("GateNotMet", "0.9999"),
@@ -24,20 +24,26 @@ EXPECTED_FAILURES: Mapping[str, tuple[str, str]] = {
 }
 """The error of a run that must fail, and what its cause must say."""
 
-STOPPABLE = (
-    "Plan run",
-    "Prepare data",
-    "Launch pipeline",
-    "Await pipeline run",
-    "Await tuning",
-    "Await training",
-    "Await transform",
-    "Await endpoint",
-    "Smoke-test endpoint",
-    "Clean up",
-    "Write report",
-)
-"""The states in which a run may be stopped."""
+STOPPABLE: Mapping[str, Sequence[str]] = {
+    STOP: (
+        "Plan run",
+        "Prepare data",
+        "Launch pipeline",
+        "Await pipeline run",
+        "Await tuning",
+        "Await training",
+        "Await transform",
+        "Await endpoint",
+        "Smoke-test endpoint",
+        "Clean up",
+        "Write report",
+        "Notify",
+    ),
+    # With an endpoint that is to stay, an end of which nobody hears is one more thing to lose.
+    STOP_KEPT: ("Smoke-test endpoint", "Clean up", "Write report", "Notify"),
+    STOP_HELD: ("Hold endpoint",),
+}
+"""The states in which the run of each story that is to be stopped may be."""
 
 PREDICTIONS = 10
 _LONGEST_STOP_SECONDS = 1.5
@@ -53,10 +59,21 @@ class Part:
     stop_in: str = ""
     stop_after: float = 0.0
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the run's endpoint stays if the run succeeds."""
+        return self.story in (KEEP, STOP_KEPT)
+
+    @property
+    def stops(self) -> bool:
+        """Whether somebody is to stop the run."""
+        return self.story in STOPPABLE
+
 
 def cast(runs: int, seed: int) -> list[Part]:
     """Draw the runs of a soak; a longer one begins as a shorter one of the same seed."""
-    stories, states = _dealt(DECK, f"{seed}:stories"), _dealt(STOPPABLE, f"{seed}:states")
+    stories = _dealt(DECK, f"{seed}:stories")
+    states = {story: _dealt(where, f"{seed}:{story}") for story, where in STOPPABLE.items()}
     chance = random.Random(f"{seed}:soak")  # noqa: S311 (a schedule, no secret)
     return [_part(number, next(stories), states, chance) for number in range(runs)]
 
@@ -68,9 +85,13 @@ def _dealt(cards: Sequence[str], seed: str) -> Iterator[str]:
         yield from chance.sample(cards, len(cards))
 
 
-def _part(number: int, story: str, states: Iterator[str], chance: random.Random) -> Part:
+def _part(number: int, story: str, states: Mapping[str, Iterator[str]], chance: random.Random) -> Part:
     by_upload, stop_after = chance.random() < 0.5, chance.uniform(0, _LONGEST_STOP_SECONDS)
-    return Part(number, story, by_upload, next(states), stop_after) if story == STOP else Part(number, story, by_upload)
+    if story not in states:
+        return Part(number, story, by_upload)
+    # What comes last is over in a moment, so nobody waits before stopping it.
+    stop_after = stop_after if story == STOP else 0.0
+    return Part(number, story, by_upload, next(states[story]), stop_after)
 
 
 @dataclass
@@ -101,7 +122,7 @@ class Outcome:
         if self.status == "SUCCEEDED":
             return "succeeded" if self._may_succeed and self.is_complete else "wrong"
         if self.status == "ABORTED":
-            return "failed_as_intended" if self.part.story == STOP else "wrong"
+            return "failed_as_intended" if self.part.stops else "wrong"
         return "failed_as_intended" if self._fails_truly or self.gave_up else "wrong"
 
     @property
@@ -113,7 +134,7 @@ class Outcome:
     @property
     def _may_succeed(self) -> bool:
         # A run that ends before its moment to be stopped is a good one like others.
-        return self.part.story in (GOOD, KEEP, STOP)
+        return self.part.story in (GOOD, KEEP, HOLD) or self.part.stops
 
     @property
     def _fails_truly(self) -> bool:
@@ -148,14 +169,21 @@ def retriers_of(definition: Mapping[str, Any]) -> Retriers:
     return found
 
 
-def exhausted_state(events: Iterable[Mapping[str, Any]], retriers: Retriers) -> str:
-    """Return the state of an execution's history in which a retrier's attempts ran out, or an empty text.
+MADE_BY_A_DIAL = ("Runtime.", "Lambda.", "Sandbox.")
+"""How the errors begin that a killed process gives its invocation; all others are Baton's own."""
 
-    Only that excuses a run which fails although nothing was wrong with it: it was tried as often as it says, and each
-    time a fault was in the way.
+EXCUSING = 2
+"""How many of the failures that used a retrier up must be a dial's: one more than a lease that nobody frees needs."""
+
+
+def exhausted_state(events: Iterable[Mapping[str, Any]], retriers: Retriers) -> str:
+    """Return the state of an execution's history in which faults used a retrier up, or an empty text.
+
+    Only that excuses a run which fails although nothing was wrong with it: it was tried as often as it says, and the
+    dials were in the way again and again. Baton's own errors alone excuse nothing, however often they came.
     """
     by_id = {event["id"]: event for event in events}
-    failures: Counter[tuple[int, str, int]] = Counter()
+    failures: dict[tuple[int, str, int], list[str]] = {}
     for event in by_id.values():
         error = _error_of(event)
         entered = _entered(event, by_id) if error else None
@@ -165,10 +193,15 @@ def exhausted_state(events: Iterable[Mapping[str, Any]], retriers: Retriers) -> 
         index = _retrier_for(str(error), retriers.get(name, []))
         if index is None:
             continue
-        failures[entered["id"], name, index] += 1
-        if failures[entered["id"], name, index] > retriers[name][index].get("MaxAttempts", 3):
+        met = failures.setdefault((entered["id"], name, index), [])
+        met.append(str(error))
+        if len(met) > retriers[name][index].get("MaxAttempts", 3) and _are_excused(met):
             return str(name)
     return ""
+
+
+def _are_excused(errors: Sequence[str]) -> bool:
+    return sum(error.startswith(MADE_BY_A_DIAL) for error in errors) >= EXCUSING
 
 
 def _error_of(event: Mapping[str, Any]) -> str | None:

@@ -16,10 +16,13 @@ from baton_local.soak_stories import (
     EXPECTED_FAILURES,
     GATE,
     GOOD,
+    HOLD,
     INPUT,
     JOB,
     KEEP,
     STOP,
+    STOP_HELD,
+    STOP_KEPT,
     STOPPABLE,
     Outcome,
     Part,
@@ -51,6 +54,8 @@ def outcome(story: str, status: str, error: str | None = None, **facts: Any) -> 
     [
         (outcome(GOOD, "SUCCEEDED"), "succeeded"),
         (outcome(KEEP, "SUCCEEDED"), "succeeded"),
+        (outcome(HOLD, "SUCCEEDED"), "succeeded"),
+        (outcome(HOLD, "ABORTED"), "wrong"),
         (outcome(GOOD, "SUCCEEDED", output={**COMPLETE, "predictions": []}), "wrong"),
         (outcome(GOOD, "SUCCEEDED", output={**COMPLETE, "metrics": {}}), "wrong"),
         (outcome(GOOD, "SUCCEEDED", output={**COMPLETE, "receipt": {"complete": False}}), "wrong"),
@@ -72,6 +77,9 @@ def outcome(story: str, status: str, error: str | None = None, **facts: Any) -> 
         (outcome(INPUT, "FAILED", "InvalidInput"), "failed_as_intended"),
         (outcome(STOP, "ABORTED"), "failed_as_intended"),
         (outcome(STOP, "SUCCEEDED"), "succeeded"),
+        (outcome(STOP_KEPT, "ABORTED"), "failed_as_intended"),
+        (outcome(STOP_KEPT, "SUCCEEDED"), "succeeded"),
+        (outcome(STOP_HELD, "ABORTED"), "failed_as_intended"),
         (outcome(STOP, "FAILED", "States.Runtime"), "wrong"),
     ],
 )
@@ -103,12 +111,14 @@ def test_every_story_and_every_way_to_start_is_played() -> None:
     assert set(stories) == set(DECK)
     assert min(stories.values()) >= 200 // len(DECK)
     assert 60 < sum(part.by_upload for part in parts) < 140
-    assert {part.stop_in for part in parts if part.story == STOP} == set(STOPPABLE)
-    assert not any(part.stop_in for part in parts if part.story != STOP)
+    for story, states in STOPPABLE.items():
+        assert {part.stop_in for part in parts if part.story == story} == set(states)
+    assert not any(part.stop_in for part in parts if not part.stops)
+    assert {part.story for part in parts if part.keeps} == {KEEP, STOP_KEPT}
 
 
 def test_runs_are_stopped_in_states_that_there_are() -> None:
-    assert set(STOPPABLE) <= set(retriers_of(DEFINITION))
+    assert {state for states in STOPPABLE.values() for state in states} <= set(retriers_of(DEFINITION))
 
 
 # --- what excuses a failure ---------------------------------------------------------------------------------------
@@ -138,6 +148,23 @@ def test_a_state_whose_retries_ran_out_is_found() -> None:
     story = Story()
     story.fail(story.enter("Plan run"), "Runtime.ExitError", 6)
     assert exhausted_state(story.events, retriers_of(DEFINITION)) == "Plan run"
+
+
+def test_batons_own_errors_alone_are_no_excuse_however_often_they_came() -> None:
+    story = Story()
+    story.fail(story.enter("Clean up"), "NotGoneYet", 200)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
+    # A lease that nobody frees after one crash.
+    last = story.fail(story.enter("Launch pipeline"), "Runtime.ExitError", 1)
+    story.fail(last, "LaunchInProgress", 10)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
+
+
+def test_two_crashes_excuse_a_launch_that_others_held_up() -> None:
+    story = Story()
+    last = story.fail(story.enter("Launch pipeline"), "Runtime.ExitError", 2)
+    story.fail(last, "LaunchInProgress", 9)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == "Launch pipeline"
 
 
 def test_a_state_that_was_not_tried_as_often_as_it_may_be_is_no_excuse() -> None:
