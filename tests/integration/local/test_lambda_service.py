@@ -200,18 +200,18 @@ def test_reserved_concurrency_counts_what_runs(functions: Lambda) -> None:
     name = functions.create(SLOW_PID)
     functions.client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     functions.invoke(name)
-    first = threading.Thread(target=functions.invoke, args=(name,))
-    first.start()
+    together = threading.Barrier(3)
 
-    def refused() -> bool:
+    def is_refused(_number: int) -> bool:
+        together.wait()
         try:
             functions.invoke(name)
         except functions.client.exceptions.TooManyRequestsException:
             return True
         return False
 
-    assert eventually(refused, 5)
-    first.join()
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(is_refused, range(3))) == {True, False}
     assert functions.invoke(name).error is None
 
 
