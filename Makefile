@@ -59,9 +59,11 @@ bench: setup ## Measure what is fast on purpose
 	@for benchmark in benchmarks/bench_*.py; do PYTHONPATH=layers/baton $(BIN)/python "$$benchmark"; done
 
 build: setup ## Build the deployment with SAM
-	PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
+	@PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
+	@$(BIN)/python -m tools.built_runtime write "$(RUNTIME)"
 
 deploy: build ## Deploy to the AWS account of your credentials (CONFIG=default, prod or cn)
+	@$(BIN)/python -m tools.built_runtime check $(or $(CONFIG),default)
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam deploy --config-env $(or $(CONFIG),default)
 
 clean: ## Remove what was built and cached, but for .venv
