@@ -1,8 +1,9 @@
 """Keeps a deployment on the Python that it was built for: wheels of one version do not work in another.
 
 ``python -m tools.built_runtime write python3.12`` makes that runtime the only value of the parameter Runtime in what
-``sam build`` wrote, so that ``sam deploy`` offers it, and CloudFormation takes no other. ``python -m tools.built_runtime
-check CONFIG`` refuses a configuration of samconfig.toml that says another one, with exit code 1 and one sentence.
+``sam build`` wrote, so that ``sam deploy`` offers it, and CloudFormation takes no other.
+``python -m tools.built_runtime check CONFIG`` refuses a configuration of samconfig.toml that says another one, with
+exit code 1 and one sentence.
 """
 
 from __future__ import annotations
