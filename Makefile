@@ -35,13 +35,14 @@ demo: setup ## Run the whole story on this machine: upload, train, serve, predic
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines
+lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines, event patterns
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/python tools/lint/asl.py
 	$(BIN)/python tools/lint/iam.py
 	$(BIN)/python tools/lint/sizes.py
+	$(BIN)/python -m pytest tests/contract/test_event_rules.py
 	$(BIN)/cfn-lint --template template.yaml --regions $(REGIONS)
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --template template.yaml
 	$(CHECKOV) --file template.yaml --framework cloudformation --compact --quiet --skip-download
