@@ -23,9 +23,12 @@ setup: $(READY) ## Make .venv with everything, and the baton command in it
 
 $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Baton needs Python 3.11, 3.12 or 3.13 with its venv module; set PYTHON to one."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@echo "Installing into .venv: this takes a few minutes, once."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@# setuptools warns of every editable installation, and has no other way to say that it went well.
+	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --editable .
 	@test -x $(BIN)/baton || { echo "The baton command did not get installed."; exit 1; }
 	@touch $@
 
