@@ -23,9 +23,12 @@ setup: $(READY) ## Make .venv with everything, and the baton command in it
 
 $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Baton needs Python 3.11, 3.12 or 3.13 with its venv module; set PYTHON to one."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@echo "Installing into .venv: this takes a few minutes, once."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@# setuptools warns of every editable installation, and has no other way to say that it went well.
+	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --editable .
 	@test -x $(BIN)/baton || { echo "The baton command did not get installed."; exit 1; }
 	@touch $@
 
@@ -35,13 +38,14 @@ demo: setup ## Run the whole story on this machine: upload, train, serve, predic
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines
+lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines, event patterns
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/python tools/lint/asl.py
 	$(BIN)/python tools/lint/iam.py
 	$(BIN)/python tools/lint/sizes.py
+	$(BIN)/python -m pytest tests/contract/test_event_rules.py
 	$(BIN)/cfn-lint --template template.yaml --regions $(REGIONS)
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --template template.yaml
 	$(CHECKOV) --file template.yaml --framework cloudformation --compact --quiet --skip-download
@@ -59,9 +63,11 @@ bench: setup ## Measure what is fast on purpose
 	@for benchmark in benchmarks/bench_*.py; do PYTHONPATH=layers/baton $(BIN)/python "$$benchmark"; done
 
 build: setup ## Build the deployment with SAM
-	PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
+	@PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
+	@$(BIN)/python -m tools.built_runtime write "$(RUNTIME)"
 
 deploy: build ## Deploy to the AWS account of your credentials (CONFIG=default, prod or cn)
+	@$(BIN)/python -m tools.built_runtime check $(or $(CONFIG),default)
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam deploy --config-env $(or $(CONFIG),default)
 
 clean: ## Remove what was built and cached, but for .venv

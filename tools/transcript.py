@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TREE = (
     *("template.yaml", "samconfig.toml", "Makefile", "pyproject.toml"),
-    *("functions", "layers", "pipelines", "statemachine", "requirements"),
+    *("functions", "layers", "pipelines", "statemachine", "requirements", "tools"),
 )
 SMALL = {"max_tuning_jobs": 2, "mini_batch_size_min": 100, "mini_batch_size_max": 120}
 """Parameters of a run on a small data set."""
@@ -176,7 +176,6 @@ def guided_answers(kfp_url: str) -> dict[str, str]:
         "Parameter EksClusterName": "embedded",
         "Parameter PodPollSeconds": "0.25",
         "Parameter HeartbeatSeconds": "60",
-        "Parameter Runtime": f"python3.{sys.version_info.minor}",
         "Deploy this changeset": "y",
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 _GONE = {
@@ -22,25 +23,34 @@ class NoRegion(Exception):
     """No region is configured; the message says how to give one."""
 
 
+COMMANDS = ".venv/bin/"
+"""Where `make setup` puts the commands: what is printed can be pasted in a checkout, as the README writes it."""
+
+
 class Clients:
-    """Makes each client once; calling it gives the client of a service."""
+    """Makes each client once; calling it gives the client of a service.
+
+    ``patience``: the seconds that one answer may take, where the call must not be made again instead.
+    """
 
     def __init__(self, session: boto3.Session) -> None:
         self._session = session
-        self._made: dict[str, Any] = {}
+        self._made: dict[tuple[str, float | None], Any] = {}
 
-    def __call__(self, service: str) -> Any:
+    def __call__(self, service: str, patience: float | None = None) -> Any:
         """Return the client of a service."""
-        if service not in self._made:
+        key = (service, patience)
+        if key not in self._made:
             make: Any = self._session.client
-            self._made[service] = make(service)
-        return self._made[service]
+            once = Config(read_timeout=patience, retries={"total_max_attempts": 1}, tcp_keepalive=True)
+            self._made[key] = make(service) if patience is None else make(service, config=once)
+        return self._made[key]
 
 
 class Account:
     """An account, a region and a stack; ``client`` gives a boto3 client by service."""
 
-    def __init__(self, client: Callable[[str], Any], region: str, stack_name: str) -> None:
+    def __init__(self, client: Callable[..., Any], region: str, stack_name: str) -> None:
         self.client = client
         self.region = region
         self.stack_name = stack_name

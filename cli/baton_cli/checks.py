@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, UnknownRegionError
 
 from baton.catalogue import Catalogue, Pipeline
-from baton.errors import BatonError, KfpMisconfigured, KfpTooOld
+from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld
 from baton.kfp import connect
 from baton.kfp.client import MINIMUM_VERSION
 from baton.settings import Settings
-from baton_cli.account import Account, is_gone
+from baton_cli.account import COMMANDS, Account, is_gone
 
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
@@ -35,7 +36,17 @@ POD_IDENTITY_AGENT = "eks-pod-identity-agent"
 https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
 """
 
+KFP_GROUP = "baton-kfp"
+"""The Kubernetes group that deploy/kubernetes/kfp-proxy-access.yaml lets in."""
+
+ENTRY_MODES = ("API", "API_AND_CONFIG_MAP")
+"""The authentication modes in which a cluster heeds access entries.
+
+https://docs.aws.amazon.com/eks/latest/userguide/setting-up-access-entries.html
+"""
+
 _SAGEMAKER = "sagemaker.amazonaws.com"
+_VERSION = re.compile(r'"(arn:[\w-]+:lambda:[^"]*:function:([^":]+):\d+)"')
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Patient(Account):
 
     def __init__(
         self,
-        client: Callable[[str], Any],
+        client: Callable[..., Any],
         region: str,
         stack_name: str,
         catalogue: Catalogue,
@@ -100,9 +111,12 @@ class Patient(Account):
 
     @cached_property
     def launcher(self) -> Mapping[str, Any]:
-        """The configuration of the deployed function that launches pipelines."""
+        """The configuration of the function that launches pipelines, in the version that the state machine calls."""
         function = self.resources["LaunchPipelineFunction"]
-        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=function)
+        machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=self.outputs["StateMachineArn"])
+        called = {name: version for version, name in _VERSION.findall(machine["definition"])}
+        wanted = called.get(function, function)
+        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
         return answer
 
     @cached_property
@@ -111,9 +125,9 @@ class Patient(Account):
         return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
 
     def deploy(self, *parameters: str) -> str:
-        """Return the command that deploys again, with some parameters changed."""
+        """Return the command that deploys again, with some parameters changed and the others as they are."""
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
-        return f"sam deploy --stack-name {self.stack_name} --region {self.region}{overrides}"
+        return f"{COMMANDS}sam deploy --stack-name {self.stack_name} --region {self.region}{overrides}"
 
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -181,8 +195,9 @@ def check_images(patient: Patient) -> Iterator[Finding]:
             "image",
             bool(image),
             f"{pipeline.name} trains with {image}",
-            f"{pipeline.name} knows no image account for {patient.region}: give runs parameters.training_image, or "
-            "add the account that AWS documents for the region under [images.accounts].",
+            f"{pipeline.name} knows no image account for {patient.region}: add the one that AWS documents for the "
+            "region under [images.accounts]. (Instead, a run can name an image by parameters.training_image, from a "
+            "repository called kmeans: SageMakerRole may pull no other.)",
             f"${{EDITOR:-vi}} pipelines/{pipeline.name}/pipeline.toml",
         )
 
@@ -245,7 +260,7 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
     """There is a stack, and its last deployment went well."""
     name, region = patient.stack_name, patient.region
     if patient.stack is None:
-        mend = f"make build && sam deploy --guided --stack-name {name} --region {region}"
+        mend = f"make build && {COMMANDS}sam deploy --guided --stack-name {name} --region {region}"
         yield Finding("stack", WRONG, f"There is no stack {name} in {region}.", mend)
         return
     status = patient.stack["StackStatus"]
@@ -314,7 +329,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
         count == 0,
         "none",
         f"{count} events could not be handled (docs/operations.md).",
-        f"baton redrive --stack-name {patient.stack_name} --region {patient.region}",
+        f"{COMMANDS}baton redrive --stack-name {patient.stack_name} --region {patient.region}",
     )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
@@ -382,13 +397,51 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
         if not is_gone(error):
             raise
         mend = patient.deploy("EksClusterName=NAME")
-        yield Finding("cluster", WRONG, f"There is no cluster {name} in {patient.region}.", mend)
+        listed = f"aws eks list-clusters --region {patient.region}"
+        text = f"There is no cluster {name} in {patient.region}."
+        yield Finding("cluster", WRONG, text, mend if patient.deployed else listed)
         return
     good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
     wait = f"aws eks wait cluster-active --name {name} --region {patient.region}"
     yield _judge("cluster", good, status, f"{status}.", wait)
     if good and ("PodIdentity" in patient.resources if patient.deployed else patient.partition != "aws-cn"):
         yield _pod_identity(patient, name, cluster)
+    if good and patient.deployed and patient.settings.kfp_mode == "eks-proxy":
+        yield from _cluster_access(patient, name, cluster)
+
+
+def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Iterator[Finding]:
+    """The roles of the functions that call Kubeflow Pipelines are let into the cluster."""
+    mode = (cluster.get("accessConfig") or {}).get("authenticationMode", "CONFIG_MAP")
+    if mode not in ENTRY_MODES:
+        text = f"{name} takes no access entries: its authentication mode is {mode}."
+        mend = f"aws eks update-cluster-config --name {name} --region {patient.region}"
+        yield Finding("cluster access", WRONG, text, f"{mend} --access-config authenticationMode={ENTRY_MODES[1]}")
+        return
+    for role in patient.outputs["KfpClientRoleArns"].split(","):
+        yield _access_of(patient, name, role)
+
+
+def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
+    title = role.rpartition("/")[2]
+    target = f"--cluster-name {cluster} --principal-arn {role} --region {patient.region}"
+    try:
+        entry = patient.client("eks").describe_access_entry(clusterName=cluster, principalArn=role)["accessEntry"]
+    except ClientError as error:
+        if not is_gone(error):
+            raise
+        text = f"{title} has no access entry in {cluster}, so it does not reach Kubeflow Pipelines."
+        mend = f"aws eks create-access-entry {target} --kubernetes-groups {KFP_GROUP}"
+        return Finding("cluster access", WRONG, text, mend)
+    groups = entry.get("kubernetesGroups") or []
+    # The call replaces the groups, so those that are there are given again.
+    return _judge(
+        "cluster access",
+        KFP_GROUP in groups,
+        f"{title} is in {KFP_GROUP}",
+        f"The access entry of {title} in {cluster} lacks the group {KFP_GROUP}.",
+        f"aws eks update-access-entry {target} --kubernetes-groups {' '.join([*groups, KFP_GROUP])}",
+    )
 
 
 def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Finding:
@@ -444,16 +497,27 @@ def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:
         # The way to upgrade is the way it was installed, which nobody can see from here.
         mend = f"kubectl apply -k 'github.com/kubeflow/pipelines/manifests/kustomize/env/platform-agnostic?ref={_REF}'"
         return Finding("kubeflow pipelines", WRONG, text, mend)
+    proxied = patient.deployed and not patient.kfp_url and patient.settings.kfp_mode == "eks-proxy"
+    if proxied and isinstance(error, KfpRefused):
+        # The API server judges whoever asks: here that is you, and not one of the functions.
+        apply = "kubectl apply -f deploy/kubernetes/kfp-proxy-access.yaml"
+        text = f"{text} Your own credentials were refused; the functions get in by their access entries and this:"
+        return Finding("kubeflow pipelines", UNKNOWN, text, apply)
     inside = bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
-    if inside and not patient.kfp_url and not isinstance(error, KfpMisconfigured):
+    if inside and not patient.kfp_url and not isinstance(error, KfpMisconfigured | KfpRefused):
         # The functions look from a network that this machine may not be in.
         look = f"kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & {_look_again(patient)}"
         return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", look)
-    return Finding("kubeflow pipelines", WRONG, text, patient.deploy("KfpUrl=URL"))
+    if proxied:
+        mend = f"kubectl rollout restart deployment/ml-pipeline --namespace {patient.settings.kfp_namespace}"
+        return Finding("kubeflow pipelines", WRONG, text, mend)
+    wanted = "KfpSecretArn=ARN" if isinstance(error, KfpRefused) else "KfpUrl=URL"
+    return Finding("kubeflow pipelines", WRONG, text, patient.deploy(wanted))
 
 
 _REF = ".".join(map(str, MINIMUM_VERSION))
 
 
 def _look_again(patient: Patient) -> str:
-    return f"baton doctor --stack-name {patient.stack_name} --region {patient.region} --kfp-url http://localhost:8888"
+    look = f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {patient.region}"
+    return f"{look} --kfp-url http://localhost:8888"

@@ -17,10 +17,13 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.names import TAG_EXECUTION_ARN, parse_name
-from baton_cli.account import Account, NoRegion, add_options, is_gone, refuse
+from baton_cli.account import COMMANDS, Account, NoRegion, add_options, is_gone, refuse
 
 _WIDTH = 79
 _LOOK_SECONDS = 2.0
+_JANITOR_SECONDS = 330.0
+"""How long to wait for the janitor's answer: longer than the function may run."""
+
 _CALM_LOOKS = 3
 """How many looks in a row must find nothing: a late upload, or the event of a stopped run, may still be on its way."""
 
@@ -185,7 +188,9 @@ class Drain:
     def _send_janitor(self) -> None:
         """Let the janitor find what no event told of; raises TookTooLong where it fails."""
         function = self._account.resources["JanitorFunction"]
-        answer = self._account.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+        # Asked again before it has answered, it would make two rounds at once.
+        slow = self._account.client("lambda", patience=_JANITOR_SECONDS)
+        answer = slow.invoke(FunctionName=function, Payload=b"{}")
         result = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise TookTooLong(f"The janitor failed: {result.get('errorMessage')}")
@@ -240,7 +245,7 @@ def _conclude(account: Account, left: list[Leftover]) -> int:
         "The bucket and the table stay when the stack is deleted: they hold your models and the record of the runs. "
         "Now the stack can go:"
     )
-    print(f"    sam delete --stack-name {account.stack_name} --region {account.region}")
+    print(f"    {COMMANDS}sam delete --stack-name {account.stack_name} --region {account.region}")
     return 1 if left else 0
 
 

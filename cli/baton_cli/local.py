@@ -116,7 +116,7 @@ def _one_run(
             "REFUSED", "UploadRefused", str(refusal), None, None, chosen.region, 0.0, leftovers=deployment.leftovers()
         )
     screen.step("The S3 event started the execution:")
-    return run.follow(execution, screen.visit)
+    return run.follow(execution, screen.state)
 
 
 def _soak(chosen: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Mapping
 
-from baton_local.history import Visit
+from baton_local.history import Step
 from baton_local.run import Result
 from baton_local.soak import Soak
 
@@ -39,13 +39,17 @@ class Screen:
             self._progress, self._progress_at = line, now
             self.step(line)
 
-    def visit(self, visit: Visit) -> None:
-        """Say that a state was entered or left."""
-        if visit.left is None:
+    def state(self, step: Step) -> None:
+        """Say that a state was entered or left; one that takes no time has one line instead of two."""
+        visit = step.visit
+        if visit.instant:
+            if step.what == "entered":
+                self.step(f"- {visit.name}")
+        elif step.what == "entered":
             self.step(f"> {visit.name}")
-        elif visit.seconds >= 0.01 or visit.outcome != "succeeded":
+        else:
             mark = "." if visit.outcome == "succeeded" else "!"
-            self.step(f"{mark} {visit.name:<40} {visit.outcome} in {visit.seconds:.1f} s")
+            self.step(f"{mark} {visit.name:<28} {visit.outcome} in {visit.seconds:.1f} s")
 
     def result(self, result: Result) -> None:
         """Say how the run ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -94,7 +95,10 @@ def fingerprint(source_dir: Path, runtime: str) -> str:
 def sam_environment() -> dict[str, str]:
     """Return the environment for the SAM CLI: this interpreter's tools first, no telemetry, no colours."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "NO_COLOR": "1", "SAM_CLI_POLL_DELAY": "0.2"}
+    # Lambda's own wheels where they run here too; layers/baton/Makefile says what the variable does.
+    wheels = "lambda" if (platform.system(), platform.machine()) == ("Linux", "x86_64") else "host"
+    own = {"SAM_CLI_TELEMETRY": "0", "NO_COLOR": "1", "SAM_CLI_POLL_DELAY": "0.2", "BATON_LAYER_WHEELS": wheels}
+    return {**os.environ, "PATH": path, **own}
 
 
 def _sam(*arguments: str, cwd: Path, environment: Mapping[str, str]) -> str:
@@ -149,6 +153,9 @@ def _run_build(source_dir: Path, work: Path, runtime: str) -> None:
         str(work),
         "--parameter-overrides",
         f"ParameterKey=Runtime,ParameterValue={runtime}",
+        # Not that of `make build`: its layer has Lambda's wheels on every host.
+        "--cache-dir",
+        str(work.parent / ".cached"),
         cwd=source_dir,
         environment=sam_environment(),
     )

@@ -12,14 +12,14 @@ from typing import Any
 from baton.names import Layout, Names, run_id_for
 from baton.uploads import RUN_FILE, Upload
 from baton_local.deployment import RUN_PREFIX, Deployment
-from baton_local.history import History, Visit
+from baton_local.history import History, Step
 from baton_local.topic import Topic
 
 _START_SECONDS = 30.0
 _SWEEP_SECONDS = 120.0
 _POLL_SECONDS = 0.15
 
-Tell = Callable[[Visit], None]
+Tell = Callable[[Step], None]
 
 
 class NotStarted(RuntimeError):
@@ -104,14 +104,14 @@ class Run:
         arn: str = answer["executionArn"]
         return arn
 
-    def follow(self, execution_arn: str, tell: Tell = lambda _visit: None) -> Result:
+    def follow(self, execution_arn: str, tell: Tell = lambda _step: None) -> Result:
         """Wait until the execution and the clean-up after it are over; return what became of the run."""
         stepfunctions = self._deployment.client("stepfunctions")
         history = History(stepfunctions, execution_arn)
         while True:
             execution = stepfunctions.describe_execution(executionArn=execution_arn)
-            for visit in history.read():
-                tell(visit)
+            for step in history.read():
+                tell(step)
             if execution["status"] != "RUNNING":
                 break
             time.sleep(_POLL_SECONDS)

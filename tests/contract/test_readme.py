@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cfnlint.decode import cfn_yaml
 
 from baton.errors import all_errors
 from baton_cli.main import parser
+from tests.support.aws_command import AwsCommand
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -72,6 +74,40 @@ def test_its_outputs_are_the_templates() -> None:
     named = set(re.findall(r"output\s+`(\w+)`", README))
     assert named
     assert named <= set(TEMPLATE["Outputs"])
+
+
+def _manifests() -> list[str]:
+    return sorted(path.name for path in (ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("manifest", _manifests())
+def test_whoever_follows_it_applies_every_manifest_that_fits(manifest: str) -> None:
+    """A pod whose service account does not exist never starts."""
+    assert f"deploy/kubernetes/{manifest}" in section("Deploy it")
+    assert "(deploy/kubernetes/README.md)" in section("Deploy it")
+    assert f"`{manifest}`" in (ROOT / "deploy" / "kubernetes" / "README.md").read_text("utf-8")
+
+
+def _aws_commands() -> list[str]:
+    text = README.replace("\\\n", " ")
+    found = [*re.findall(r"^ +(aws .*)$", text, re.MULTILINE), *re.findall(r"\$\((aws [^)|]*?)(?:\||\))", text)]
+    return [re.sub(r" --(query|output) .*$", "", line) for line in found if not line.startswith("aws s3 ")]
+
+
+@pytest.mark.parametrize("command", _aws_commands())
+def test_its_aws_commands_are_understood(command: str) -> None:
+    # Of an input that goes over lines only the first is here, and a variable of the shell may stand for a number.
+    assert AwsCommand(re.sub(r"'\{$", "'{}'", command).replace('"$version"', "1")).operation
+
+
+def test_every_configuration_is_there_to_be_deployed() -> None:
+    configurations = set(tomllib.loads((ROOT / "samconfig.toml").read_text("utf-8"))) - {"version"}
+    said = re.search(r"has two more configurations: `(\w+)` .* and `(\w+)`", section("Deploy it"))
+    assert said
+    assert configurations == {"default", *said.groups()}
+    assert "sam deploy --guided --config-env cn" in section("Deploy it")
+    # On the command line they would take the place of the configuration's own.
+    assert "sam deploy --parameter-overrides" not in README
 
 
 def test_its_links_lead_somewhere() -> None:

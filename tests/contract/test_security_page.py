@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -43,3 +44,42 @@ def test_the_page_names_parameters_that_there_are() -> None:
     template = (ROOT / "template.yaml").read_text("utf-8")
     for name in re.findall(r"`((?:Kfp|Vpc|Kms|Pod|Dataset|Run|Eks|Oidc)[A-Z]\w+)(?:=[\w-]+)?`", PAGE):
         assert f"\n  {name}:" in template, name
+
+
+def test_the_endpoints_are_those_of_the_services_that_the_functions_in_the_vpc_call() -> None:
+    """Lambda itself takes logs, traces and network interfaces, and DynamoDB, S3 and SQS call KMS."""
+    functions = {
+        name.removesuffix("Function"): re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::Lambda::Function" and "VpcConfig" in resource["Properties"]
+    }
+    called = {
+        (action.split(":")[0], function)
+        for name, function in functions.items()
+        for statement in statements(RESOURCES)
+        if statement.where.split()[0] in _policies(f"{name}Role") and not statement.trust
+        for action in statement.actions
+    }
+    rows = re.findall(
+        r"^\| [^|]+ \| `([\w.]+)`[^|]* \| ([\w, ]+) \|$", section("In a VPC, and with a private cluster"), re.M
+    )
+    said = {
+        (endpoint.removesuffix(".api"), function)
+        for endpoint, who in rows
+        for function in (functions.values() if who == "all four" else who.split(", "))
+    }
+    assert len(functions) == 4
+    taken_by_lambda_and_others = {"logs", "xray", "ec2", "kms"}
+    assert said == {(service, function) for service, function in called if service not in taken_by_lambda_and_others}
+
+
+def _policies(role: str) -> set[str]:
+    """Return the role and the managed policies of the stack that it may have."""
+    attached = json.dumps(RESOURCES[role]["Properties"].get("ManagedPolicyArns", []))
+    return {role, *re.findall(r'"Ref": "(\w+)"', attached)}
+
+
+def test_there_is_one_table_of_endpoints() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert "`sagemaker.api`" not in operations
+    assert "security.md#in-a-vpc-and-with-a-private-cluster" in operations

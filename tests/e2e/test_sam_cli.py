@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -167,6 +168,42 @@ def test_every_configuration_makes_a_change_set(
     assert (described["StackName"], described["Status"]) == (stack, "CREATE_COMPLETE")
     assert {"Key": "application", "Value": "baton"} in described["Tags"]
     desk.client("cloudformation", region).delete_change_set(ChangeSetName=made[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "offered"),
+    [
+        ("prod", ["Stack Name [baton-prod]", "Parameter LogRetentionDays [365]"]),
+        ("cn", ["Stack Name [baton]", "AWS Region [cn-northwest-1]", "Parameter PodCredentials [irsa]"]),
+    ],
+)
+def test_another_configuration_is_deployed_first_by_guided_and_then_by_what_it_kept(
+    desk: Desk, config: str, offered: list[str]
+) -> None:
+    """What the configuration says is offered, and what is answered is what the file gives from then on."""
+    answers = {"Parameter KfpUrl": desk.kfp_url, "Parameter OidcProvider": "oidc.example.org/id/1"}
+    said = desk.terminal.run(f".venv/bin/sam deploy --guided --config-env {config} --no-execute-changeset", answers)
+    assert all(prompt in said for prompt in offered)
+    assert f"SAM configuration environment [{config}]" in said
+    again = desk.terminal.run(f"make deploy CONFIG={config}", {"Deploy this changeset": "n"})
+    assert f'"KfpUrl": "{desk.kfp_url}"' in again
+    assert "Changeset created successfully" in again
+
+
+def test_another_runtime_than_the_built_one_is_not_deployed(desk: Desk) -> None:
+    built = f"python3.{sys.version_info.minor}"
+    other = "python3.12" if built != "python3.12" else "python3.13"
+    samconfig = desk.terminal.folder / "samconfig.toml"
+    kept = samconfig.read_text("utf-8")
+    assert f'Runtime=\\"{built}\\"' in kept
+    samconfig.write_text(kept.replace(f'Runtime=\\"{built}\\"', f'Runtime=\\"{other}\\"'), "utf-8")
+    try:
+        said = desk.terminal.run("make deploy", expect=2)
+        assert f"This build is for {built}, but [default.deploy.parameters] in samconfig.toml says" in said
+        said = desk.terminal.run(".venv/bin/sam deploy", expect=1)
+        assert f"this build is for {built}" in said
+    finally:
+        samconfig.write_text(kept, "utf-8")
 
 
 def test_a_deployment_in_the_middle_of_a_run_changes_nothing_under_it(desk: Desk) -> None:

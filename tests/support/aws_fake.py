@@ -19,9 +19,11 @@ class FakeAws:
     def __init__(self, answers: Mapping[str, Any]) -> None:
         self.answers = dict(answers)
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.options: list[tuple[str, dict[str, Any]]] = []
 
-    def __call__(self, service: str) -> _FakeClient:
-        """Return the client of a service."""
+    def __call__(self, service: str, **options: Any) -> _FakeClient:
+        """Return the client of a service, whatever its options."""
+        self.options.append((service, options))
         return _FakeClient(self, service)
 
     def answer(self, operation: str, parameters: dict[str, Any]) -> Any:

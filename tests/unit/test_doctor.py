@@ -5,23 +5,36 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
-from baton_cli import doctor
+from baton.errors import KfpRefused, KfpUnavailable
+from baton.kfp.models import Health
+from baton_cli import checks, doctor
 from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
 from baton_cli.main import main, parser
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
 from tests.support.kfp_fake import Reply, as_json, serving
 
+ROOT = Path(__file__).parents[2]
 REGION = "eu-west-1"
 ACCOUNT = "111122223333"
 HEALTHY = {"tag_name": "2.17.0", "commit_sha": "abc", "multi_user": False}
 RULES = ("TrainingJobRule", "UploadRule")
+MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:baton-training-run"
+CLIENTS = [f"arn:aws:iam::{ACCOUNT}:role/baton-{name}" for name in ("LaunchPipelineRole-1", "CleanUpRole-1")]
+CALLED = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:baton-launch:7"
+DEFINITION = {
+    "States": {
+        "Plan run": {"Type": "Task", "Resource": CALLED.replace("launch", "plan")},
+        "Launch pipeline": {"Type": "Task", "Resource": CALLED},
+    }
+}
 TRUST = {
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}]
 }
@@ -59,6 +72,8 @@ def aws(kfp_url: str) -> FakeAws:
         "RunBucketName": "run-bucket",
         "DeadLetterQueueUrl": "https://sqs/dead",
         "SageMakerRoleArn": f"arn:aws:iam::{ACCOUNT}:role/jobs",
+        "StateMachineArn": MACHINE,
+        "KfpClientRoleArns": ",".join(CLIENTS),
     }
     resources = {
         **{rule: f"baton-{rule}-1A" for rule in RULES},
@@ -90,6 +105,7 @@ def aws(kfp_url: str) -> FakeAws:
             "sqs.get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "0"}},
             "lambda.get_event_source_mapping": {"State": "Enabled"},
             "lambda.get_function_configuration": {"Environment": {"Variables": environment}},
+            "stepfunctions.describe_state_machine": {"definition": json.dumps(DEFINITION)},
             "iam.get_role": {"Role": {"AssumeRolePolicyDocument": TRUST}},
             "eks.describe_cluster": {"cluster": {"status": "ACTIVE"}},
             "eks.describe_addon": {"addon": {"status": "ACTIVE"}},
@@ -118,8 +134,9 @@ def understood(command: str) -> None:
         words = shlex.split(part)
         if words[0] == "aws" and words[1] != "configure":
             AwsCommand(part)
-        elif words[0] == "baton":
+        elif words[0] == ".venv/bin/baton":
             parser().parse_args(words[1:])
+        assert words[0] not in ("baton", "sam"), f"{part}: not as the README writes it"
 
 
 def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
@@ -153,7 +170,7 @@ SAID = {
     "notifications": ("s3.get_bucket_notification_configuration", {}, "put-bucket-notification-configuration"),
     "versions": ("s3.get_bucket_versioning", {"Status": "Suspended"}, "put-bucket-versioning --bucket run-bucket"),
     "rule": ("events.describe_rule", {"State": "DISABLED"}, "enable-rule --name baton-UploadRule-1A"),
-    "dead letters": ("sqs.get_queue_attributes", _attribute("3"), "baton redrive --stack-name baton"),
+    "dead letters": ("sqs.get_queue_attributes", _attribute("3"), ".venv/bin/baton redrive --stack-name baton"),
     "queue mapping": ("lambda.get_event_source_mapping", {"State": "Disabled"}, "--uuid 11111111-2222"),
     "role": ("iam.get_role", {"Role": {"AssumeRolePolicyDocument": FOREIGN_TRUST}}, "--role-name jobs"),
     "cluster": ("eks.describe_cluster", {"cluster": {"status": "CREATING"}}, "wait cluster-active --name flow"),
@@ -268,7 +285,9 @@ def test_a_region_without_a_known_image(aws: FakeAws) -> None:
 def test_before_deploying_it_looks_at_what_there_is(aws: FakeAws, kfp_url: str) -> None:
     aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
     findings = look(aws, kfp_url=kfp_url, cluster="flow")
-    assert the(findings, "stack", WRONG).mend.startswith("make build && sam deploy --guided --stack-name baton")
+    assert the(findings, "stack", WRONG).mend.startswith(
+        "make build && .venv/bin/sam deploy --guided --stack-name baton"
+    )
     assert [finding.check for finding in findings if finding.state == OK] == [
         *("identity", "image", "quota", "quota", "quota", "plan", "cluster", "pod identity", "kubeflow pipelines")
     ]
@@ -290,8 +309,8 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
         ("UPDATE_ROLLBACK_FAILED", "aws cloudformation continue-update-rollback"),
         ("UPDATE_IN_PROGRESS", "aws cloudformation wait stack-update-complete"),
         ("CREATE_IN_PROGRESS", "aws cloudformation wait stack-create-complete"),
-        ("UPDATE_ROLLBACK_COMPLETE", "sam deploy"),
-        ("REVIEW_IN_PROGRESS", "sam deploy"),
+        ("UPDATE_ROLLBACK_COMPLETE", ".venv/bin/sam deploy"),
+        ("REVIEW_IN_PROGRESS", ".venv/bin/sam deploy"),
     ],
 )
 def test_a_stack_that_is_not_well(aws: FakeAws, status: str, mend: str) -> None:
@@ -304,6 +323,106 @@ def test_a_stack_that_is_not_well(aws: FakeAws, status: str, mend: str) -> None:
 def test_a_cluster_that_does_not_exist(aws: FakeAws) -> None:
     aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
     assert the(look(aws), "cluster", WRONG).mend.endswith("--parameter-overrides EksClusterName=NAME")
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
+    assert the(look(aws, cluster="flow"), "cluster", WRONG).mend == f"aws eks list-clusters --region {REGION}"
+
+
+# --- through the Kubernetes API server --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
+    """A healthy account in mode eks-proxy; ``refused`` of the fixture's client says why there is no answer."""
+    aws.answers["lambda.get_function_configuration"]["Environment"]["Variables"]["BATON_KFP_MODE"] = "eks-proxy"
+    cluster = {"status": "ACTIVE", "accessConfig": {"authenticationMode": "API_AND_CONFIG_MAP"}}
+    aws.answers["eks.describe_cluster"] = {"cluster": cluster}
+    aws.answers["eks.describe_access_entry"] = {"accessEntry": {"kubernetesGroups": ["baton-kfp"]}}
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering())
+    return aws
+
+
+class Answering:
+    """A client of Kubeflow Pipelines that is well, or raises what it was given."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def require_version(self) -> Health:
+        if self._error:
+            raise self._error
+        return Health("2.17.0", "abc", False)
+
+
+def test_the_functions_are_let_into_the_cluster(proxied: FakeAws) -> None:
+    findings = look(proxied)
+    assert {finding.state for finding in findings} == {OK}
+    access = [finding.detail for finding in findings if finding.check == "cluster access"]
+    assert access == ["baton-LaunchPipelineRole-1 is in baton-kfp", "baton-CleanUpRole-1 is in baton-kfp"]
+    assert proxied.called("eks.describe_access_entry")[0] == {"clusterName": "flow", "principalArn": CLIENTS[0]}
+    assert checks.KFP_GROUP in (ROOT / "deploy" / "kubernetes" / "kfp-proxy-access.yaml").read_text()
+
+
+def test_who_reaches_kubeflow_directly_needs_no_access_entry(aws: FakeAws) -> None:
+    assert "cluster access" not in {finding.check for finding in look(aws)}
+
+
+def test_a_role_without_an_access_entry_is_given_one(proxied: FakeAws) -> None:
+    proxied.answers["eks.describe_access_entry"] = refusal("ResourceNotFoundException")
+    found = [finding for finding in look(proxied) if finding.state == WRONG]
+    assert [AwsCommand(finding.mend).operation for finding in found] == ["create_access_entry"] * 2
+    assert AwsCommand(found[1].mend).parameters == {
+        "clusterName": "flow",
+        "principalArn": CLIENTS[1],
+        "kubernetesGroups": ["baton-kfp"],
+    }
+
+
+def test_an_access_entry_keeps_the_groups_that_it_has(proxied: FakeAws) -> None:
+    proxied.answers["eks.describe_access_entry"] = {"accessEntry": {"kubernetesGroups": ["others"]}}
+    found = [finding for finding in look(proxied) if finding.state == WRONG]
+    command = AwsCommand(found[0].mend.replace("others baton-kfp", "'others baton-kfp'"))
+    assert command.operation == "update_access_entry"
+    assert command.parameters["kubernetesGroups"] == ["others", "baton-kfp"]
+
+
+@pytest.mark.parametrize("access", [None, {}, {"authenticationMode": "CONFIG_MAP"}])
+def test_a_cluster_that_takes_no_access_entries(proxied: FakeAws, access: Any) -> None:
+    proxied.answers["eks.describe_cluster"]["cluster"]["accessConfig"] = access
+    finding = the(look(proxied), "cluster access", WRONG)
+    assert AwsCommand(finding.mend).parameters == {
+        "name": "flow",
+        "accessConfig": {"authenticationMode": "API_AND_CONFIG_MAP"},
+    }
+    assert proxied.called("eks.describe_access_entry") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "mend"),
+    [
+        (KfpRefused("403"), UNKNOWN, "kubectl apply -f deploy/kubernetes/kfp-proxy-access.yaml"),
+        (KfpUnavailable("503"), WRONG, "kubectl rollout restart deployment/ml-pipeline --namespace kubeflow"),
+    ],
+)
+def test_behind_the_api_server_no_url_mends_anything(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, mend: str
+) -> None:
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
+    assert the(look(proxied), "kubeflow pipelines", state).mend == mend
+
+
+def test_what_a_direct_kubeflow_refuses_is_the_secrets_fault(aws: FakeAws, health: dict[str, Any]) -> None:
+    health.update(status=403, body={"message": "no"})
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" KfpSecretArn=ARN")
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_looks_at_the_version_that_the_state_machine_calls(aws: FakeAws) -> None:
+    """The newest code and its environment may not be what runs use, after a deployment that failed half-way."""
+    look(aws)
+    assert aws.called("stepfunctions.describe_state_machine") == [{"stateMachineArn": MACHINE}]
+    assert {call["FunctionName"] for call in aws.called("lambda.get_function_configuration")} == {CALLED}
 
 
 def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
@@ -316,9 +435,9 @@ def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
     ("status", "body", "said", "mend"),
     [
         (200, {**HEALTHY, "tag_name": "2.5.0"}, "KfpTooOld", "kubectl apply"),
-        (200, "<html>Log in</html>", "You reached the login page, not the API", "sam deploy"),
-        (404, "nothing here", "KfpMisconfigured", "sam deploy"),
-        (503, {"message": "starting"}, "KfpUnavailable", "sam deploy"),
+        (200, "<html>Log in</html>", "You reached the login page, not the API", ".venv/bin/sam deploy"),
+        (404, "nothing here", "KfpMisconfigured", ".venv/bin/sam deploy"),
+        (503, {"message": "starting"}, "KfpUnavailable", ".venv/bin/sam deploy"),
     ],
 )
 def test_a_kubeflow_that_cannot_be_used(
@@ -351,7 +470,7 @@ def test_multi_user_is_told(aws: FakeAws, health: dict[str, Any]) -> None:
 def command(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
     """Let the command talk to the fake account."""
     monkeypatch.setenv("AWS_REGION", REGION)
-    monkeypatch.setattr(boto3.Session, "client", lambda _self, service: aws(service))
+    monkeypatch.setattr(boto3.Session, "client", lambda _self, service, **options: aws(service, **options))
     return aws
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,9 +15,11 @@ from baton_cli.account import Account
 from baton_cli.drain import Drain, Leftover, TookTooLong
 from baton_cli.main import main
 from baton_cli.redrive import redrive
+from baton_local.cloudformation.templates import load
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
 
+TEMPLATE = load((Path(__file__).parents[2] / "template.yaml").read_text("utf-8"))
 REGION = "eu-west-1"
 MACHINE = f"arn:aws:states:{REGION}:1:stateMachine:baton-training-run"
 SWEEPER = f"arn:aws:states:{REGION}:1:stateMachine:baton-clean-up-run"
@@ -160,6 +163,15 @@ def test_a_janitor_that_fails_is_told(aws: FakeAws) -> None:
         drained(aws)
 
 
+def test_the_janitor_is_waited_for_and_asked_once(command: FakeAws) -> None:
+    """It may run for as long as the template says, which is longer than boto3's own patience of a minute."""
+    assert main(["drain", "--region", REGION]) == 0
+    [config] = [options["config"] for service, options in command.options if service == "lambda"]
+    assert config.read_timeout > TEMPLATE["Resources"]["JanitorFunction"]["Properties"]["Timeout"]
+    assert config.retries == {"total_max_attempts": 1}
+    assert not any(options for service, options in command.options if service != "lambda")
+
+
 def things(noun: str, *names: str) -> list[dict[str, str]]:
     return [{f"{noun}Name": name, f"{noun}Arn": f"arn:{name}"} for name in names]
 
@@ -221,7 +233,7 @@ def test_a_run_without_a_receipt_is_left(aws: FakeAws) -> None:
 
 @pytest.fixture
 def command(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
-    monkeypatch.setattr(boto3.Session, "client", lambda _self, service: aws(service))
+    monkeypatch.setattr(boto3.Session, "client", lambda _self, service, **options: aws(service, **options))
     monkeypatch.setattr(drain, "_LOOK_SECONDS", 0.001)
     monkeypatch.setattr(Drain.__init__, "__defaults__", (0.001,))
     return aws
@@ -230,7 +242,7 @@ def command(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
 def test_exit_codes_and_what_comes_next(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["drain", "--region", REGION]) == 0
     said = capsys.readouterr().out
-    assert said.endswith(f"    sam delete --stack-name baton --region {REGION}\n")
+    assert said.endswith(f"    .venv/bin/sam delete --stack-name baton --region {REGION}\n")
     assert f"    aws events enable-rule --name baton-UploadRule-1 --region {REGION}\n" in said
     assert all(len(line) < 80 for line in said.splitlines())
     command.answers["sagemaker.list_endpoints"] = {"Endpoints": things("Endpoint", f"{RUN_ID}-endpoint")}

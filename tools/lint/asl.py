@@ -2,7 +2,8 @@
 
 A state machine's file holds ``${Name}`` where its ``DefinitionSubstitutions`` in template.yaml say what stands there.
 This renders each with plausible ARNs, for the commercial partition and for China, and asks ``statelint`` (PyPI) and,
-where Node.js is at hand, ``asl-validator`` (npm). Exits 1 if either has anything to say.
+where Node.js is at hand, ``asl-validator`` (npm). Exits 1 if either has anything to say, or if the latter is not
+installed although Node.js is there.
 """
 
 from __future__ import annotations
@@ -32,11 +33,19 @@ STATELINT_MAX_ATTEMPTS = 99999998
 
 def main() -> int:
     """Render and validate every state machine; return the exit code."""
+    node = shutil.which("node")
+    if node and not NODE_VALIDATOR.is_file():
+        print("asl-validator is not installed beside Node.js: npm ci --prefix tools/lint")
+        return 1
     problems = []
     for path, substitutions in machines():
         problems += mismatches(path, substitutions)
         for partition, region in PARTITIONS.items():
-            problems += validate(render(path, substitutions, partition, region))
+            problems += validate(render(path, substitutions, partition, region), node)
+    if not node:
+        print(
+            "Without Node.js only one of the two validators looked at the state machines: asl-validator was left out."
+        )
     print("\n".join(problems) if problems else "The state machines are valid.")
     return bool(problems)
 
@@ -79,9 +88,9 @@ def _stand_in(name: str, partition: str, region: str) -> str:
     return f"arn:{partition}:sns:{region}:123456789012:{name.removesuffix('Arn')}"
 
 
-def validate(path: Path) -> list[str]:
-    """Return what the validators have to say about a rendered definition."""
-    return [f"{path.name}: {problem}" for problem in _statelint(path) + _asl_validator(path)]
+def validate(path: Path, node: str | None) -> list[str]:
+    """Return what the validators have to say about a rendered definition; the second one needs Node.js."""
+    return [f"{path.name}: {problem}" for problem in _statelint(path) + (_asl_validator(path, node) if node else [])]
 
 
 def _statelint(path: Path) -> list[str]:
@@ -99,11 +108,7 @@ def _clamp(value: Any) -> Any:
     return [_clamp(found) for found in value] if isinstance(value, list) else value
 
 
-def _asl_validator(path: Path) -> list[str]:
-    node = shutil.which("node")
-    if not node:
-        print("Node.js is not at hand: asl-validator is left out.")
-        return []
+def _asl_validator(path: Path, node: str) -> list[str]:
     done = subprocess.run([node, NODE_VALIDATOR, "--json-path", path], capture_output=True, text=True, check=False)
     return [] if done.returncode == 0 else (done.stdout + done.stderr).strip().splitlines()
 

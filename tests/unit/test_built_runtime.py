@@ -1,0 +1,94 @@
+"""A deployment has the runtime for which it was built."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from baton_local.cloudformation.templates import load
+from tools import built_runtime
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """A template as ``sam build`` leaves it: that of the repository, where only the artefacts' paths are others."""
+    path = tmp_path / "template.yaml"
+    shutil.copy(ROOT / "template.yaml", path)
+    return path
+
+
+def config(folder: Path, overrides: str) -> Path:
+    path = folder / "samconfig.toml"
+    path.write_text(f"version = 0.1\n[cn.deploy.parameters]\nparameter_overrides = {overrides}\n")
+    return path
+
+
+@pytest.mark.parametrize("runtime", ["python3.11", "python3.12", "python3.13"])
+def test_the_built_runtime_is_offered_and_no_other_is_taken(template: Path, runtime: str) -> None:
+    built_runtime.write(template, runtime)
+    parameter = load(template.read_text())["Parameters"]["Runtime"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == (runtime, [runtime])
+    assert runtime in parameter["ConstraintDescription"]
+    assert built_runtime.built(template) == runtime
+
+
+def test_nothing_else_of_the_template_changes(template: Path) -> None:
+    before = load(template.read_text())
+    built_runtime.write(template, "python3.12")
+    after = load(template.read_text())
+    for each in (before, after):
+        del each["Parameters"]["Runtime"]
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        '"KfpUrl=\\"http://a b\\" Runtime=\\"python3.13\\""',
+        '"Runtime=python3.13"',
+        '"ParameterKey=Runtime,ParameterValue=python3.13"',
+        '["KfpUrl=http://x", "Runtime=python3.13"]',
+        '{Runtime = "python3.13"}',
+    ],
+)
+def test_a_configuration_with_another_runtime_is_refused(template: Path, overrides: str) -> None:
+    built_runtime.write(template, "python3.12")
+    samconfig = config(template.parent, overrides)
+    said = built_runtime.check(template, samconfig, "cn")
+    assert "This build is for python3.12, but [cn.deploy.parameters]" in said
+    assert "says Runtime=python3.13" in said
+    built_runtime.write(template, "python3.13")
+    assert built_runtime.check(template, samconfig, "cn") == ""
+
+
+@pytest.mark.parametrize("overrides", ['"PodCredentials=irsa"', '["PodCredentials=irsa"]', '{PodCredentials = "irsa"}'])
+def test_a_configuration_that_says_no_runtime_takes_the_built_one(template: Path, overrides: str) -> None:
+    built_runtime.write(template, "python3.11")
+    assert built_runtime.check(template, config(template.parent, overrides), "cn") == ""
+    assert built_runtime.check(template, config(template.parent, overrides), "other") == ""
+
+
+def test_the_command_says_it_in_one_sentence(
+    template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(template.parent)
+    (template.parent / ".aws-sam" / "build").mkdir(parents=True)
+    template.rename(built_runtime.BUILT)
+    config(template.parent, '"Runtime=python3.13"')
+    assert built_runtime.main(["write", "python3.12"]) == 0
+    assert built_runtime.main(["check", "cn"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert built_runtime.main(["check", "default"]) == 0
+
+
+def test_make_writes_after_building_and_checks_before_deploying() -> None:
+    recipes = (ROOT / "Makefile").read_text()
+    build, deploy = (recipes.split(f"\n{target}:", 1)[1].split("\n\n", 1)[0] for target in ("build", "deploy"))
+    assert build.index("sam build") < build.index("tools.built_runtime write")
+    assert deploy.index("tools.built_runtime check") < deploy.index("sam deploy")
