@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,13 +98,16 @@ def problems(text: str) -> list[str]:
 # --- the template -----------------------------------------------------------------------------------------------------
 
 
-def expanded(text: str) -> dict[str, Any]:
-    """Return the template as CloudFormation gets it from SAM; its artefacts are said to be on S3."""
+def expanded(text: str, artefacts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the template as CloudFormation gets it from SAM.
+
+    Its artefacts are said to be on S3: where, ``artefacts`` may say by logical id.
+    """
     template = load(text)
-    for resource in template["Resources"].values():
+    for logical_id, resource in template["Resources"].items():
         for name in _ARTEFACTS:
             if name in resource.get("Properties", {}):
-                resource["Properties"][name] = "s3://bucket/key"
+                resource["Properties"][name] = (artefacts or {}).get(logical_id, "s3://bucket/key")
     managed = {name: f"arn:aws:iam::aws:policy{p['Path']}{name}" for name, p in _managed_policies().items()}
     return expand(template, {}, REGION, managed)
 
