@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from baton_local.cloudformation import parameters as template_parameters
-from baton_local.cloudformation.intrinsics import Resolver
 from baton_local.cloudformation.templates import Template, load
+from tests.support import resolved_template
+from tests.support.resolved_template import TEXT, template
 from tools.lint.iam import expanded
 
-TEXT = (Path(__file__).parents[2] / "template.yaml").read_text("utf-8")
 PARAMETERS: dict[str, Any] = load(TEXT)["Parameters"]
 ALL = frozenset({"PlanRun", "PrepareData", "LaunchPipeline", "AwaitOutcome", "SmokeTest", "CleanUp", "WriteReport"})
 IN_VPC = frozenset({"LaunchPipeline", "AwaitOutcome", "CleanUp"})
 WITH_PIPELINES = frozenset({"PlanRun", "PrepareData", "LaunchPipeline"})
 
-BASE = {
-    "KfpUrl": "https://kfp.example.org",
-    "VpcSubnetIds": "subnet-0aaaaaaaaaaaaaaa1",
-    "VpcSecurityGroupIds": "sg-0aaaaaaaaaaaaaaa1",
-}
+IN_A_VPC = {"VpcSubnetIds": "subnet-0aaaaaaaaaaaaaaa1", "VpcSecurityGroupIds": "sg-0aaaaaaaaaaaaaaa1"}
 CHANGED = {
     "KfpMode": ("eks-proxy", ALL),
     "KfpUrl": ("https://kfp.example.com", ALL),
@@ -59,48 +52,13 @@ CHANGES_NO_FUNCTION = {
     "NotificationEmail": "someone@example.org",
     "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1",
     "LogRetentionDays": "30",
+    "OldestWaiterSeconds": "7200",
+    "SettleOutcomeConcurrency": "10",
 }
 
 
-class Lookup:
-    """Resources by logical id; a hosted configuration's number stands for what is in it."""
-
-    def __init__(self, template: Template) -> None:
-        self.template = template
-        self.resolver: Any = None
-
-    def physical_id(self, logical_id: str) -> str:
-        return f"id-of-{logical_id}"
-
-    def attribute(self, logical_id: str, name: str) -> Any:
-        if name == "VersionNumber":
-            properties = self.resolver.resolve(self.template["Resources"][logical_id]["Properties"])
-            return f"number-of({json.dumps(properties, sort_keys=True)})"
-        return f"{name}-of-{logical_id}"
-
-
-@cache
-def template() -> Template:
-    return expanded(TEXT)
-
-
 def resolved(given: Mapping[str, str], found: Template | None = None) -> dict[str, dict[str, Any]]:
-    """Return the properties of all resources of the expanded template, by logical id."""
-    found = found or template()
-    values = template_parameters.effective(found, {**BASE, **given})
-    pseudo = {"Partition": "aws", "Region": "eu-west-1", "AccountId": "123456789012", "StackName": "baton"}
-    constants = {
-        **template_parameters.referable(found, values, str),
-        **{f"AWS::{name}": value for name, value in pseudo.items()},
-        "AWS::URLSuffix": "amazonaws.com",
-    }
-    lookup = Lookup(found)
-    lookup.resolver = Resolver(found, constants, lookup)
-    made = {}
-    for name, resource in found["Resources"].items():
-        if "Condition" not in resource or lookup.resolver.condition(resource["Condition"]):
-            made[name] = lookup.resolver.resolve(resource.get("Properties") or {})
-    return made
+    return resolved_template.resolved({**IN_A_VPC, **given}, other=found)
 
 
 def versions(resources: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:

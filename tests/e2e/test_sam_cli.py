@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ class Desk:
         )
         assert count
         path.write_text(text, "utf-8")
+
+    def add_overrides(self, config: str, given: dict[str, str]) -> None:
+        """Write more parameters behind those that samconfig.toml has for a configuration."""
+        path = self.terminal.folder / "samconfig.toml"
+        written = tomllib.loads(path.read_text("utf-8"))
+        own = written[config]["deploy"]["parameters"].get("parameter_overrides", "")
+        more = " ".join(f'{name}="{value}"' for name, value in given.items())
+        with_more = json.dumps(f"{own} {more}".strip())
+        head, section, rest = path.read_text("utf-8").partition(f"[{config}.deploy.parameters]\n")
+        body, bracket, others = rest.partition("\n[")
+        lines = [line for line in body.splitlines() if not line.startswith("parameter_overrides")]
+        text = "\n".join([*lines, f"parameter_overrides = {with_more}", ""])
+        path.write_text(f"{head}{section}{text}{bracket}{others}", "utf-8")
 
     def output(self, name: str) -> str:
         return output(self.first_deployment, name)
@@ -177,27 +191,29 @@ def test_a_deployed_stack_is_well(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "region", "stack", "given"),
+    ("config", "region", "stack", "given", "own"),
     [
-        ("default", REGION, "baton", {}),
-        ("prod", REGION, "baton-prod", {}),
-        ("cn", "cn-northwest-1", "baton", {"PodCredentials": "irsa", "OidcProvider": "oidc.example.org/id/1"}),
+        ("default", REGION, "baton", {"LogLevel": "DEBUG"}, {}),
+        ("prod", REGION, "baton-prod", {}, {"LogRetentionDays": "365", "RunPrefix": "bp-"}),
+        ("cn", "cn-northwest-1", "baton", {"OidcProvider": "oidc.example.org/id/1"}, {"PodCredentials": "irsa"}),
     ],
 )
 def test_every_configuration_makes_a_change_set(
-    desk: Desk, config: str, region: str, stack: str, given: dict[str, str]
+    desk: Desk, config: str, region: str, stack: str, given: dict[str, str], own: dict[str, str]
 ) -> None:
-    overrides = " ".join(f"{name}={value}" for name, value in {"KfpUrl": desk.kfp_url, **given}.items())
-    changed = overrides if config != "default" else f"{overrides} LogLevel=DEBUG"
-    said = desk.terminal.run(
-        f".venv/bin/sam deploy --config-env {config} --no-execute-changeset --parameter-overrides {changed}"
-    )
+    """With what samconfig.toml says for it, and what each account must say itself, added there."""
+    desk.add_overrides(config, {"KfpUrl": desk.kfp_url, **given})
+    said = desk.terminal.run(f".venv/bin/sam deploy --config-env {config} --no-execute-changeset")
     made = re.search(rf"arn:aws[a-z-]*:cloudformation:{region}:\d+:changeSet/\S+", said)
     assert made
     described = desk.client("cloudformation", region).describe_change_set(ChangeSetName=made[0])
     assert (described["StackName"], described["Status"]) == (stack, "CREATE_COMPLETE")
     assert {"Key": "application", "Value": "baton"} in described["Tags"]
+    parameters = {p["ParameterKey"]: p.get("ParameterValue") for p in described["Parameters"]}
+    assert {"KfpUrl": desk.kfp_url, **given, **own}.items() <= parameters.items()
     desk.client("cloudformation", region).delete_change_set(ChangeSetName=made[0])
+    if config == "default":
+        desk.configure("LogLevel", "INFO")
 
 
 def test_deployments_in_the_middle_of_a_run_change_nothing_under_it_and_reach_the_next_one(desk: Desk) -> None:

@@ -158,9 +158,39 @@ def test_a_function_whose_role_may_not_set_events_aside_is_refused(cloud: Cloud,
         deploy.deploy(cloud, "lacking", "eu-west-2", PARAMETERS, replace(built, template=changed))
 
 
-def test_a_rule_of_the_template_refuses_wrong_parameters(cloud: Cloud, built):
-    with pytest.raises(deploy.DeployError, match="KfpMode direct needs KfpUrl"):
-        deploy.deploy(cloud, "refused", "eu-west-1", {}, built)
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({}, "KfpMode direct needs KfpUrl"),
+        ({**PARAMETERS, "VpcSubnetIds": "subnet-1,subnet-2"}, "VpcSubnetIds needs VpcSecurityGroupIds"),
+        ({**PARAMETERS, "VpcSecurityGroupIds": "sg-1"}, "VpcSecurityGroupIds needs VpcSubnetIds"),
+    ],
+)
+def test_a_rule_of_the_template_refuses_wrong_parameters(cloud: Cloud, built, given, refusal):
+    with pytest.raises(deploy.DeployError, match=refusal):
+        deploy.deploy(cloud, "refused", "eu-west-1", given, built)
+
+
+def test_functions_in_a_vpc_with_reserved_concurrency(cloud: Cloud, built):
+    region = "eu-west-3"
+    given = {"VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1", "SettleOutcomeConcurrency": "12"}
+    deploy.deploy(cloud, "inside", region, {**PARAMETERS, **given}, built)
+    lambdas = cloud.client("lambda", region)
+    functions = {f["FunctionName"]: f for f in lambdas.list_functions()["Functions"]}
+    inside = {name for name, f in functions.items() if f.get("VpcConfig", {}).get("SubnetIds")}
+    assert len(inside) == 4
+    policies = cloud.get("/_baton/iam-policies")
+    for name, function in functions.items():
+        documents = str(policies[function["Role"]])
+        assert ("ec2:CreateNetworkInterface" in documents) == (name in inside)
+        # Whose logs it may write: its own group's, and no other's.
+        assert "logs:CreateLogGroup" not in documents
+    reserved = {
+        name: lambdas.get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions")
+        for name in functions
+    }
+    assert [(name.split("-")[1][:6], n) for name, n in reserved.items() if n] == [("Settle", 12)]
+    deploy.teardown(cloud, "inside", region)
 
 
 def test_the_real_sam_cli_deploys_updates_and_deletes(cloud: Cloud, built):
