@@ -33,6 +33,10 @@ class KfpReader:
         found = [run for run in self.runs() if run.get("display_name") == display_name]
         return next((run for run in found if run.get("state") == "SUCCEEDED"), found[0] if found else None)
 
+    def experiment(self, identity: str) -> dict[str, Any]:
+        """Return an experiment by its id; raise OSError where the server does not answer or has none."""
+        return self._get(f"/experiments/{identity}", {})
+
     def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
         with urlopen(f"{self._base}{path}?{urlencode(query)}", timeout=10) as answer:  # noqa: S310 (http only)
             page: dict[str, Any] = json.load(answer)

@@ -11,6 +11,7 @@ import yaml
 
 from baton.kfp.connect import service_proxy_path
 from baton_local.cloudformation.templates import load
+from baton_local.iam.pods import AUDIENCE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -55,6 +56,10 @@ def test_the_service_account_is_the_one_that_the_stack_trusts() -> None:
     assert plain["metadata"]["name"] == irsa["metadata"]["name"] == name
     assert irsa["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].startswith("arn:aws-cn:iam::")
     assert "annotations" not in plain["metadata"]
+    audience = irsa["metadata"]["annotations"]["eks.amazonaws.com/audience"]
+    assert audience == AUDIENCE
+    trusted = str(template()["Resources"]["PipelineRole"]["Properties"]["AssumeRolePolicyDocument"])
+    assert f'"${{OidcProvider}}:aud": ["{audience}", "sts.${{AWS::URLSuffix}}"]' in trusted
     assert of_kind("service-account.yaml", "RoleBinding")["subjects"][0]["name"] == name
 
 

@@ -46,8 +46,13 @@ def test_the_numbers_of_the_alarms_are_the_templates() -> None:
     assert alarms["OverdueRunAlarm"]["Threshold"] == 3600
     silent = alarms["JanitorSilentAlarm"]
     assert silent["Period"] * silent["EvaluationPeriods"] == 3 * 3600
-    assert "nine alarms, one dashboard" in PAGE
-    assert len(alarms) == 9
+    assert "ten alarms, one dashboard" in PAGE
+    assert len(alarms) == 10
+    assert alarms["OldestWaiterAlarm"]["Threshold"] == {"Ref": "OldestWaiterSeconds"}
+    assert TEMPLATE["Parameters"]["OldestWaiterSeconds"]["Default"] == 24 * 3600
+    added = [metric["MetricStat"]["Metric"] for metric in alarms["CleanUpFailedAlarm"]["Metrics"][1:]]
+    assert [metric["MetricName"] for metric in added] == ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"]
+    assert {str(metric["Dimensions"]) for metric in added} == {str(added[0]["Dimensions"])}
     assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
 
 

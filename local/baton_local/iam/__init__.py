@@ -1,7 +1,7 @@
 """IAM, enforced: every call with a role's credentials is evaluated against its policies.
 
 ``install`` and ``middleware`` are for the server; ``service_may`` is for what delivers in process (EventBridge, S3
-notifications); ``pod_credentials`` for what runs pods.
+notifications), ``role_may`` for what looks at a role before it takes it; ``pod_credentials`` for what runs pods.
 """
 
 from __future__ import annotations
@@ -68,4 +68,9 @@ def service_may(service: str, action: str, resource: str, source_arn: str) -> De
     return gate().service_may(service, action, resource, source_arn)
 
 
-__all__ = ["Decision", "gate", "install", "middleware", "pod_credentials", "service_may"]
+def role_may(role_arn: str, action: str, resource: str) -> Decision:
+    """Decide whether a role may act on a resource; everything is allowed where IAM is not among the services."""
+    return gate().role_may(role_arn, action, resource) if _gates else Decision(True, by="nothing is enforced")
+
+
+__all__ = ["Decision", "gate", "install", "middleware", "pod_credentials", "role_may", "service_may"]

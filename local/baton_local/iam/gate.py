@@ -157,6 +157,12 @@ class Gate:
         )
         return bool(decide(caller, question, PolicySet(resource=(loose,))))
 
+    def role_may(self, role_arn: str, action: str, resource: str) -> Decision:
+        """Decide whether a role may act on a resource, as a service asks that is to act for it later."""
+        caller = Caller(arn=role_arn, account_id=self.directory.account_id, role_arn=role_arn)
+        decision = self._decide(caller, Question(action, resource, _moment()), self._policies_of(caller))
+        return decision if self.enforce else Decision(True, by="nothing is enforced")
+
     def service_may(self, service: str, action: str, resource: str, source_arn: str) -> Decision:
         """Decide whether a service principal may act on a resource for a source, by the resource's own policy.
 

@@ -105,9 +105,14 @@ def _irsa_role(namespace: str, service_account: str, directory: Directory) -> An
     return None
 
 
-def web_identity_trusted(
-    directory: Directory, role_arn: str, subject: str, audience: str = "sts.amazonaws.com"
-) -> bool:
+AUDIENCE = "sts.amazonaws.com"
+"""The audience with which EKS's webhook lets tokens be made, in the China regions too.
+
+https://github.com/aws/amazon-eks-pod-identity-webhook#amazon-eks-pod-identity-webhook
+"""
+
+
+def web_identity_trusted(directory: Directory, role_arn: str, subject: str, audience: str = AUDIENCE) -> bool:
     """Return whether a role's trust policy accepts a Kubernetes token with this subject from the issuer it names."""
     trust = directory.trust_policy(role_arn)
     for statement in trust.statements if trust else ():
@@ -115,8 +120,7 @@ def web_identity_trusted(
             issuer = provider.partition(":oidc-provider/")[2]
             if not issuer or not statement.conditions:
                 continue
-            audiences = [audience, *(["sts.amazonaws.com.cn"] if role_arn.startswith("arn:aws-cn:") else [])]
-            if any(_accepts(trust, role_arn, provider, issuer, subject, a) for a in audiences):
+            if _accepts(trust, role_arn, provider, issuer, subject, audience):
                 return True
     return False
 

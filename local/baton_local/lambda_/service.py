@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from baton_local.accounts import Credentials, role_credentials
 from baton_local.context import CloudContext
+from baton_local.iam.directory import partition_of
 from baton_local.lambda_.asynchronous import AsynchronousInvoker, Policy
 from baton_local.lambda_.fleet import Fleet
 from baton_local.lambda_.functions import RESERVED_VARIABLES, Function
@@ -17,6 +18,7 @@ from baton_local.lambda_.invoking import InvokeError, Invoker, Request, check_pa
 from baton_local.lambda_.mappings import Poller
 from baton_local.lambda_.nursery import Nursery
 from baton_local.lambda_.packages import Packages, has_awslambdaric
+from baton_local.lambda_.role_checks import Need, first_refusal, needs_of_function, needs_of_mapping
 from baton_local.lambda_.sandbox import Launcher, Outcome
 from baton_local.seams import register, replace
 
@@ -133,6 +135,7 @@ class LambdaService:
         def create_mapping(backend: Any, spec: dict[str, Any]) -> Any:
             if spec.get("FilterCriteria"):
                 raise _client_error("InvalidParameterValueException", "The embedded cloud does not filter messages.")
+            _check_role(backend.get_function(spec["FunctionName"]).role, needs_of_mapping(spec["EventSourceArn"]))
             mapping = create(backend, spec)
             if ":sqs:" in mapping.event_source_arn:
                 service._poll(backend, mapping)
@@ -201,11 +204,16 @@ def _keep_configuration() -> None:
 
     def initialise(model: Any, account_id: str, spec: dict[str, Any], region: str, version: Any = 1) -> None:
         _check_variables(spec)
+        if version == "$LATEST":
+            _check_role(spec["Role"], needs_of_function(_place(account_id, region), spec))
         create(model, account_id, spec, region, version)
         model.baton_dead_letters = spec.get("DeadLetterConfig") or {}
 
     def update_configuration(model: Any, config_updates: dict[str, Any]) -> Any:
         _check_variables(config_updates)
+        wanted = {"DeadLetterConfig": model.baton_dead_letters, "VpcConfig": model._vpc_config, **config_updates}
+        needs = needs_of_function(_place(model.account_id, model.region), wanted)
+        _check_role(config_updates.get("Role") or model.role, needs)
         model.baton_dead_letters = config_updates.get("DeadLetterConfig", model.baton_dead_letters)
         model.tracing_config = config_updates.get("TracingConfig") or model.tracing_config
         return update(model, config_updates)
@@ -228,6 +236,16 @@ def _keep_configuration() -> None:
     put_config = replace(
         _MODELS, "LambdaBackend.put_function_event_invoke_config", put_event_config, ("self", "function_name", "config")
     )
+
+
+def _place(account_id: str, region: str) -> str:
+    return f"{partition_of(region)}:{region}:{account_id}"
+
+
+def _check_role(role_arn: str, needs: Iterator[Need]) -> None:
+    refusal = first_refusal(role_arn, needs)
+    if refusal:
+        raise _client_error("InvalidParameterValueException", refusal)
 
 
 def _check_variables(spec: dict[str, Any]) -> None:

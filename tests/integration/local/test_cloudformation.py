@@ -516,6 +516,68 @@ Resources:
         sqs.delete_queue(QueueUrl=url)
 
 
+VERSIONED = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Colour: {Type: String, Default: blue}
+  Note: {Type: String, Default: first}
+Resources:
+  Settings: {Type: AWS::AppConfig::Application, Properties: {Name: mine}}
+  Profile:
+    Type: AWS::AppConfig::ConfigurationProfile
+    Properties: {ApplicationId: !GetAtt Settings.ApplicationId, Name: settings, LocationUri: hosted}
+  Colours:
+    Type: AWS::AppConfig::HostedConfigurationVersion
+    Properties:
+      ApplicationId: !GetAtt Settings.ApplicationId
+      ConfigurationProfileId: !GetAtt Profile.ConfigurationProfileId
+      ContentType: text/plain
+      Content: !Sub "Colour=${Colour}"
+  Function:
+    Type: AWS::Serverless::Function
+    UpdateReplacePolicy: Retain
+    Properties:
+      CodeUri: {Bucket: code, Key: v1.zip}
+      Runtime: python3.11
+      Handler: app.handler
+      AutoPublishAlias: live
+      AutoPublishAliasAllProperties: true
+      VersionDescription: !Sub "${Colours.VersionNumber} ${Note}"
+      Environment: {Variables: {COLOUR: !Ref Colour, N: !GetAtt Colours.VersionNumber}}
+Outputs:
+  Version: {Value: !Ref Function.Version}
+"""
+
+
+def test_a_version_with_another_description_is_another_version_and_the_old_one_stays(cloud: Cloud, cfn, code):
+    lambdas = cloud.client("lambda", REGION)
+
+    def published(arn: str) -> tuple[str, dict[str, str]]:
+        found = lambdas.get_function_configuration(FunctionName=arn)
+        return found["Description"], found["Environment"]["Variables"]
+
+    first = create(cfn, "versioned", VERSIONED)["Out"]["Version"]
+    second = update(cfn, "versioned", VERSIONED, Colour="red")["Out"]["Version"]
+    assert (first[-2:], second[-2:]) == (":1", ":2")
+    assert published(first) == ("1 first", {"COLOUR": "blue", "N": "1"})
+    assert published(second) == ("2 first", {"COLOUR": "red", "N": "2"})
+    assert lambdas.get_alias(FunctionName=first.rpartition(":")[0], Name="live")["FunctionVersion"] == "2"
+
+
+def test_a_new_version_of_an_unchanged_function_is_refused(cloud: Cloud, cfn, code):
+    before = stack(cfn, "versioned")["Out"]["Version"]
+    changed = update(cfn, "versioned", VERSIONED, Colour="red", Note="second")
+    assert changed["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    [reason] = reasons(cfn, "versioned").values()
+    assert reason == "A version for this Lambda function exists ( 2 ). Modify the function to create a new version."
+    assert changed["Out"]["Version"] == before
+    application = resources(cfn, "versioned")["Settings"]
+    cfn.delete_stack(StackName="versioned")
+    appconfig = cloud.client("appconfig", REGION)
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        appconfig.get_application(ApplicationId=application)
+
+
 def test_a_bucket_that_is_not_empty_is_not_deleted(cloud: Cloud, cfn):
     body = "Resources: {B: {Type: AWS::S3::Bucket, Properties: {VersioningConfiguration: {Status: Enabled}}}}"
     create(cfn, "full", body)

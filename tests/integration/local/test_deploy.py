@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from baton_local import deploy
+from baton_local.cloudformation.templates import load
 from tests.integration.local.embedded import Cloud, running
 
 ROOT = Path(__file__).parents[3]
@@ -117,9 +121,76 @@ def test_deploying_again_changes_nothing_and_an_update_changes_the_function(clou
     deploy.teardown(cloud, "again", region)
 
 
-def test_a_rule_of_the_template_refuses_wrong_parameters(cloud: Cloud, built):
-    with pytest.raises(deploy.DeployError, match="KfpMode direct needs KfpUrl"):
-        deploy.deploy(cloud, "refused", "eu-west-1", {}, built)
+def test_a_parameter_reaches_the_functions_that_the_state_machine_calls(cloud: Cloud, built):
+    region = "us-west-2"
+    outputs = deploy.deploy(cloud, "given", region, PARAMETERS, built)
+    lambdas, states = cloud.client("lambda", region), cloud.client("stepfunctions", region)
+
+    def called() -> dict[str, str]:
+        definition = states.describe_state_machine(stateMachineArn=outputs["StateMachineArn"])["definition"]
+        arns = set(re.findall(r"arn:aws:lambda:[^\"]+", definition))
+        return {arn: lambdas.get_function_configuration(FunctionName=arn)["Environment"]["Variables"] for arn in arns}
+
+    first = called()
+    deploy.deploy(cloud, "given", region, {**PARAMETERS, "KfpUrl": "http://elsewhere"}, built)
+    second = called()
+    assert len(first) == len(second) == 7
+    assert not set(first) & set(second)
+    assert {variables["BATON_KFP_URL"] for variables in second.values()} == {"http://elsewhere"}
+    # A run that is under way calls the versions that there were when it began.
+    assert all(
+        lambdas.get_function_configuration(FunctionName=arn)["Environment"]["Variables"] == first[arn] for arn in first
+    )
+    deploy.deploy(cloud, "given", region, {**PARAMETERS, "KfpUrl": "http://elsewhere", "HeartbeatSeconds": "60"}, built)
+    assert [name for name in called() if name not in second] == [name for name in called() if "PlanRun" in name]
+    deploy.teardown(cloud, "given", region)
+
+
+def test_a_function_whose_role_may_not_set_events_aside_is_refused(cloud: Cloud, built):
+    """As on AWS: so the permission is needed by the first deployment, not on the day on which a start fails."""
+    template = load(built.template.read_text("utf-8"))
+    [policy] = template["Resources"]["StartRunRole"]["Properties"]["Policies"]
+    statements = policy["PolicyDocument"]["Statement"]
+    statements[:] = [statement for statement in statements if statement["Sid"] != "SetFailedUploadsAside"]
+    changed = built.folder / "refused.json"
+    changed.write_text(json.dumps(template), "utf-8")
+    with pytest.raises(deploy.DeployError, match="does not have permissions to call SendMessage on SQS"):
+        deploy.deploy(cloud, "lacking", "eu-west-2", PARAMETERS, replace(built, template=changed))
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({}, "KfpMode direct needs KfpUrl"),
+        ({**PARAMETERS, "VpcSubnetIds": "subnet-1,subnet-2"}, "VpcSubnetIds needs VpcSecurityGroupIds"),
+        ({**PARAMETERS, "VpcSecurityGroupIds": "sg-1"}, "VpcSecurityGroupIds needs VpcSubnetIds"),
+    ],
+)
+def test_a_rule_of_the_template_refuses_wrong_parameters(cloud: Cloud, built, given, refusal):
+    with pytest.raises(deploy.DeployError, match=refusal):
+        deploy.deploy(cloud, "refused", "eu-west-1", given, built)
+
+
+def test_functions_in_a_vpc_with_reserved_concurrency(cloud: Cloud, built):
+    region = "eu-west-3"
+    given = {"VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1", "SettleOutcomeConcurrency": "12"}
+    deploy.deploy(cloud, "inside", region, {**PARAMETERS, **given}, built)
+    lambdas = cloud.client("lambda", region)
+    functions = {f["FunctionName"]: f for f in lambdas.list_functions()["Functions"]}
+    inside = {name for name, f in functions.items() if f.get("VpcConfig", {}).get("SubnetIds")}
+    assert len(inside) == 4
+    policies = cloud.get("/_baton/iam-policies")
+    for name, function in functions.items():
+        documents = str(policies[function["Role"]])
+        assert ("ec2:CreateNetworkInterface" in documents) == (name in inside)
+        # Whose logs it may write: its own group's, and no other's.
+        assert "logs:CreateLogGroup" not in documents
+    reserved = {
+        name: lambdas.get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions")
+        for name in functions
+    }
+    assert [(name.split("-")[1][:6], n) for name, n in reserved.items() if n] == [("Settle", 12)]
+    deploy.teardown(cloud, "inside", region)
 
 
 def test_the_real_sam_cli_deploys_updates_and_deletes(cloud: Cloud, built):

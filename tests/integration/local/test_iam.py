@@ -448,13 +448,13 @@ def test_pod_identity_gives_a_service_account_its_role(cloud: Cloud):
     assert denied[0] == "ResourceNotFoundException"
 
 
-def web_identity_trust(subject: str) -> dict[str, Any]:
+def web_identity_trust(subject: str, audience: str = "sts.amazonaws.com") -> dict[str, Any]:
     issuer = "oidc.eks.eu-west-1.amazonaws.com/id/ABC"
     return {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{issuer}"},
         "Action": "sts:AssumeRoleWithWebIdentity",
-        "Condition": {"StringEquals": {f"{issuer}:sub": subject, f"{issuer}:aud": "sts.amazonaws.com"}},
+        "Condition": {"StringEquals": {f"{issuer}:sub": subject, f"{issuer}:aud": audience}},
     }
 
 
@@ -465,6 +465,12 @@ def test_irsa_gives_a_service_account_its_role(cloud: Cloud):
     assert environment["AWS_ACCESS_KEY_ID"].startswith("ASIA")
     assert pod_credentials("kubeflow", "other") is None
     assert pod_credentials("default", "irsa-steps") is None
+
+
+def test_irsa_is_refused_where_the_trust_asks_for_another_audience_than_ekss(cloud: Cloud):
+    """Its webhook makes tokens for sts.amazonaws.com, in the China regions too."""
+    pods_role(cloud, "other-audience", web_identity_trust("system:serviceaccount:ns:cn", "sts.amazonaws.com.cn"))
+    assert pod_credentials("ns", "cn") is None
 
 
 def token(subject: str, audience: str = "sts.amazonaws.com") -> str:

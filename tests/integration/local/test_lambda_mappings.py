@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from baton_local.cloud import EmbeddedCloud
 from baton_local.lambda_.mappings import failed_ids
@@ -186,15 +187,80 @@ def test_a_filter_is_refused_rather_than_ignored(functions: Lambda) -> None:
         )
 
 
-def test_the_poller_has_the_functions_permissions_and_no_more() -> None:
-    with EmbeddedCloud(services=["iam", "lambda_"]) as cloud:
-        functions = Lambda(cloud)
-        Mapped(functions, "denied", functions.role("nothing-allowed")).send("x")
-        eventually(lambda: "AccessDenied" in cloud.log_tail())
-        assert "could not receive from" in cloud.log_tail()
-        allowed = Mapped(functions, "allowed", functions.role("queues-allowed", [SQS_STATEMENT]))
-        allowed.send("y")
-        assert eventually(allowed.bodies) == ["y"]
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Lambda]:
+    """Functions on a cloud where IAM is enforced; an hour of Lambda's own waits is seconds."""
+    with EmbeddedCloud(services=["iam", "lambda_"], speed=600.0) as cloud:
+        yield Lambda(cloud)
+
+
+def test_the_poller_has_the_functions_permissions_and_no_more(strict: Lambda) -> None:
+    mapped = Mapped(strict, "polled", strict.role("polls", [SQS_STATEMENT]))
+    mapped.send("y")
+    assert eventually(mapped.bodies) == ["y"]
+    strict.cloud.client("iam", REGION).delete_role_policy(RoleName="polls", PolicyName="p")
+    mapped.send("x")
+    eventually(lambda: "AccessDenied" in strict.cloud.log_tail())
+    assert "could not receive from" in strict.cloud.log_tail()
+
+
+@pytest.mark.parametrize("operation", ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"])
+def test_a_mapping_is_refused_whose_function_may_not_poll(strict: Lambda, operation: str) -> None:
+    rest = [a for a in SQS_STATEMENT["Action"] if a != f"sqs:{operation}"]
+    role = strict.role(f"lacks-{operation}", [{**SQS_STATEMENT, "Action": rest}])
+    message = f"The provided execution role does not have permissions to call {operation} on SQS"
+    with pytest.raises(ClientError, match=message) as refusal:
+        Mapped(strict, f"lacks-{operation}", role)
+    assert refusal.value.response["Error"]["Code"] == "InvalidParameterValueException"
+
+
+CONFIGURATIONS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "queue": ({"DeadLetterConfig": {"TargetArn": arn("dead")}}, "sqs:SendMessage", "SendMessage on SQS"),
+    "topic": (
+        {"DeadLetterConfig": {"TargetArn": f"arn:aws:sns:{REGION}:123456789012:dead"}},
+        "sns:Publish",
+        "Publish on SNS",
+    ),
+    "network": (
+        {"VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}},
+        "ec2:CreateNetworkInterface",
+        "CreateNetworkInterface on EC2",
+    ),
+}
+"""A configuration, the action that the role must be allowed for it, and how Lambda calls that."""
+
+
+@pytest.mark.parametrize("case", CONFIGURATIONS)
+def test_a_configuration_is_refused_that_the_role_does_not_carry(strict: Lambda, case: str) -> None:
+    configuration, action, called = CONFIGURATIONS[case]
+    message = f"The provided execution role does not have permissions to call {called}"
+    source = "def handler(event, context): pass\n"
+    with pytest.raises(ClientError, match=message) as refusal:
+        strict.create(source, Role=strict.role(f"no-{case}"), **configuration)
+    assert refusal.value.response["Error"]["Code"] == "InvalidParameterValueException"
+    plain = strict.create(source)
+    with pytest.raises(ClientError, match=message):
+        strict.client.update_function_configuration(FunctionName=plain, **configuration)
+    allowed = strict.role(f"with-{case}", [{"Effect": "Allow", "Action": action, "Resource": "*"}])
+    strict.client.update_function_configuration(FunctionName=plain, Role=allowed, **configuration)
+    with pytest.raises(ClientError, match=message):
+        strict.client.update_function_configuration(FunctionName=plain, Role=strict.role(f"loses-{case}"))
+    strict.create(source, Role=allowed, **configuration)
+
+
+def test_tracing_is_not_refused(strict: Lambda) -> None:
+    strict.create("def handler(event, context): pass\n", TracingConfig={"Mode": "Active"})
+
+
+def test_a_dead_letter_that_may_not_be_sent_any_more_is_told(strict: Lambda) -> None:
+    strict.cloud.client("sqs", REGION).create_queue(QueueName="dead")
+    role = strict.role("sends", [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn("dead")}])
+    source = "def handler(event, context): raise ValueError('no')\n"
+    name = strict.create(source, Role=role, DeadLetterConfig={"TargetArn": arn("dead")})
+    strict.cloud.client("iam", REGION).delete_role_policy(RoleName="sends", PolicyName="p")
+    strict.client.invoke(FunctionName=name, InvocationType="Event", Payload=b"{}")
+    eventually(lambda: f"lambda: an event of {name} is lost" in strict.cloud.log_tail())
+    assert "sqs:SendMessage" in strict.cloud.log_tail()
 
 
 def test_a_function_may_do_what_its_role_allows_and_no_more() -> None:

@@ -208,6 +208,18 @@ class EventSourceMapping(ResourceType):
             job.client("lambda").delete_event_source_mapping(UUID=made.physical_id)
 
 
+class VersionExists(ValueError):
+    """Lambda publishes nothing for a function that is what its last version is.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-versions.html
+    """
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"A version for this Lambda function exists ( {version} ). Modify the function to create a new version."
+        )
+
+
 class Version(ResourceType):
     """AWS::Lambda::Version."""
 
@@ -217,10 +229,14 @@ class Version(ResourceType):
     replace_on = properties
 
     def create(self, job: Job) -> Made:
-        """Publish the function as it is."""
+        """Publish the function as it is; one that has not changed since its last version has that already."""
         client = job.client("lambda")
         arguments = job.fit(client, "PublishVersion", "FunctionName", "CodeSha256", "Description")
+        pages = client.get_paginator("list_versions_by_function").paginate(FunctionName=job.get("FunctionName"))
+        before = {version["Version"] for page in pages for version in page["Versions"]}
         made = client.publish_version(**arguments)
+        if made["Version"] in before:
+            raise VersionExists(str(made["Version"]))
         return Made(made["FunctionArn"], {"FunctionArn": made["FunctionArn"], "Version": made["Version"]})
 
     def delete(self, job: Job, made: Made) -> None:

@@ -1,0 +1,67 @@
+"""The template as CloudFormation sees it: expanded by SAM, with parameters' values put in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from baton_local.cloudformation import parameters as template_parameters
+from baton_local.cloudformation.intrinsics import Resolver
+from baton_local.cloudformation.templates import Template
+from tools.lint.iam import expanded
+
+TEXT = (Path(__file__).parents[2] / "template.yaml").read_text("utf-8")
+PLACES = {
+    "eu-west-1": {"AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com"},
+    "cn-northwest-1": {"AWS::Partition": "aws-cn", "AWS::URLSuffix": "amazonaws.com.cn"},
+}
+
+
+class _Lookup:
+    """Resources by logical id; a hosted configuration's number stands for what is in it."""
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.resolver: Any = None
+
+    def physical_id(self, logical_id: str) -> str:
+        return f"id-of-{logical_id}"
+
+    def attribute(self, logical_id: str, name: str) -> Any:
+        if name == "VersionNumber":
+            properties = self.resolver.resolve(self.template["Resources"][logical_id]["Properties"])
+            return f"number-of({json.dumps(properties, sort_keys=True)})"
+        return f"{name}-of-{logical_id}"
+
+
+@cache
+def template() -> Template:
+    """Return the repository's template, expanded."""
+    return expanded(TEXT)
+
+
+def resolved(
+    given: Mapping[str, str], region: str = "eu-west-1", other: Template | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the properties of all resources whose condition holds, by logical id; of the repository's own template
+    or of another.
+    """
+    found = other or template()
+    values = template_parameters.effective(found, {"KfpUrl": "https://kfp.example.org", **given})
+    constants = {
+        **template_parameters.referable(found, values, str),
+        **PLACES[region],
+        "AWS::Region": region,
+        "AWS::AccountId": "123456789012",
+        "AWS::StackName": "baton",
+    }
+    lookup = _Lookup(found)
+    lookup.resolver = Resolver(found, constants, lookup)
+    return {
+        name: lookup.resolver.resolve(resource.get("Properties") or {})
+        for name, resource in found["Resources"].items()
+        if "Condition" not in resource or lookup.resolver.condition(resource["Condition"])
+    }
