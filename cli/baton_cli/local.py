@@ -8,9 +8,11 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from baton_cli import beforehand
 from baton_cli.show import Screen
 from baton_local import datasets
 from baton_local.cloud import CloudError, EmbeddedCloud
@@ -88,19 +90,44 @@ def dials_of(chosen: argparse.Namespace) -> Dials:
 def _run(chosen: argparse.Namespace) -> int:
     screen = Screen()
     try:
+        _check_files(chosen)
+        beforehand.region(chosen.region)
         given = _given(chosen.input)
         dials = dials_of(chosen)
+        beforehand.upload(chosen.pipeline, chosen.dataset)
         dataset = chosen.dataset or datasets.mnist(repository() / ".cache")
-        if not dataset.is_file():
-            return screen.refuse(f"There is no file {dataset}: --dataset takes a .pkl or .pkl.gz file.")
         with EmbeddedCloud(dials=dials, speed=SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud:
             result = _one_run(cloud, chosen, dataset, given, screen)
+    except beforehand.WouldBeRefused as refusal:
+        _write(chosen.json, _refused(str(refusal), chosen.region).as_dict())
+        return screen.refuse(str(refusal))
     except (ValueError, CloudError, DeployError) as error:
         return screen.refuse(str(error))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(result.as_dict(), indent=2, default=str) + "\n")
     screen.result(result)
+    problem = _write(chosen.json, result.as_dict())
+    if problem:
+        return screen.refuse(problem)
     return 0 if result.good else 1
+
+
+def _check_files(chosen: argparse.Namespace) -> None:
+    for option in ("json", "log"):
+        beforehand.writable(f"--{option}", getattr(chosen, option, None))
+
+
+def _write(path: Path | None, content: dict[str, Any]) -> str | None:
+    """Write what --json asks for; return what went wrong, because the disk may have filled up since it was checked."""
+    if path is None:
+        return None
+    try:
+        path.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    except OSError as error:
+        return f"--json {path} could not be written: {error.strerror or error}."
+    return None
+
+
+def _refused(reason: str, region: str, leftovers: Sequence[str] = ()) -> Result:
+    return Result("REFUSED", "UploadRefused", reason, None, None, region, 0.0, leftovers=list(leftovers))
 
 
 def _one_run(
@@ -112,9 +139,7 @@ def _one_run(
     try:
         execution = run.start(dataset, given)
     except NotStarted as refusal:
-        return Result(
-            "REFUSED", "UploadRefused", str(refusal), None, None, chosen.region, 0.0, leftovers=deployment.leftovers()
-        )
+        return _refused(str(refusal), chosen.region, deployment.leftovers())
     screen.step("The S3 event started the execution:")
     return run.follow(execution, screen.state)
 
@@ -122,6 +147,10 @@ def _one_run(
 def _soak(chosen: argparse.Namespace) -> int:
     screen = Screen()
     try:
+        _check_files(chosen)
+        beforehand.region(chosen.region)
+        beforehand.at_least_one("--runs", chosen.runs)
+        beforehand.at_least_one("--parallel", chosen.parallel)
         with (
             tempfile.TemporaryDirectory() as folder,
             EmbeddedCloud(dials_of(chosen), SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud,
@@ -132,9 +161,10 @@ def _soak(chosen: argparse.Namespace) -> int:
             soak = soaker.soak(chosen.runs, chosen.parallel, screen.progress)
     except (ValueError, CloudError, DeployError) as error:
         return screen.refuse(str(error))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(soak.as_dict(), indent=2) + "\n")
     screen.soak(soak)
+    problem = _write(chosen.json, soak.as_dict())
+    if problem:
+        return screen.refuse(problem)
     return 0 if soak.good else 1
 
 
@@ -147,6 +177,10 @@ def _given(text: str | None) -> dict[str, Any] | None:
         raise ValueError(f"--input is not JSON: {error}") from None
     if not isinstance(given, dict):
         raise ValueError('--input must be a JSON object, such as \'{"parameters": {"k": 10}}\'.')
+    try:
+        json.dumps(given, allow_nan=False)
+    except ValueError:
+        raise ValueError("--input has a number that JSON cannot say, such as NaN or 1e999.") from None
     return given
 
 
@@ -155,6 +189,9 @@ def _up(chosen: argparse.Namespace) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
+        _check_files(chosen)
+        beforehand.region(chosen.region)
+        beforehand.port(chosen.port)
         cloud = EmbeddedCloud(
             dials=dials_of(chosen), speed=SPEED, log=chosen.log, port=chosen.port, cache_dir=repository() / ".cache"
         )

@@ -61,8 +61,12 @@ class Screen:
             self._line("Error", result.error)
             self._line("Cause", result.cause or "")
         self._line("Took", f"{result.seconds:.1f} s, {result.transitions} state transitions")
+        if result.data:
+            self._line("Data", f"{result.data['rows']:,} rows prepared, {result.data['train_rows']:,} trained on")
         if result.report_file:
             self._line("Report", result.report_file)
+        if result.kept:
+            self._line("Kept", ", ".join(result.kept) + ", as the plan says")
         self._line("Left over", "nothing" if not result.leftovers else f"{len(result.leftovers)} things:")
         for line in result.leftovers:
             print(f"             {line}")
@@ -84,7 +88,8 @@ class Screen:
         test = result.smoke_test
         if not test:
             return
-        print("Ten predictions of the endpoint:\n")
+        count = len(test["predictions"])
+        print(f"{'Ten' if count == 10 else count} predictions of the endpoint:\n")
         print("  digit     " + "".join(f"{p['label']:>6}" for p in test["predictions"]))
         print("  cluster   " + "".join(f"{p['cluster']:>6}" for p in test["predictions"]))
         print("  read as   " + "".join(f"{p['digit']!s:>6}" for p in test["predictions"]))

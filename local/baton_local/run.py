@@ -19,6 +19,8 @@ _START_SECONDS = 30.0
 _SWEEP_SECONDS = 120.0
 _POLL_SECONDS = 0.15
 
+_THINGS = ("tuning", "training", "model", "transform", "endpoint")
+
 Tell = Callable[[Step], None]
 
 
@@ -28,7 +30,11 @@ class NotStarted(RuntimeError):
 
 @dataclass
 class Result:
-    """What became of one run; ``as_dict`` is what ``--json`` writes."""
+    """What became of one run; ``as_dict`` is what ``--json`` writes.
+
+    ``data``: the rows that were prepared and those of them that were trained on. ``kept``: the names of what the plan
+    keeps on purpose, which is no leftover.
+    """
 
     status: str
     error: str | None
@@ -40,8 +46,12 @@ class Result:
     transitions: int = 0
     states: list[dict[str, Any]] = field(default_factory=list)
     pipeline_run: dict[str, Any] | None = None
-    sagemaker: dict[str, Any] = field(default_factory=dict)
+    sagemaker: dict[str, Any] = field(
+        default_factory=lambda: {kind: {"name": None, "status": "Absent"} for kind in _THINGS}
+    )
+    data: dict[str, int] | None = None
     smoke_test: dict[str, Any] | None = None
+    kept: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     report: str | None = None
     report_file: str | None = None
@@ -193,6 +203,7 @@ class Run:
         row = self._row(run_id)
         report = self._report(run_id)
         kept = _kept(run_id, output)
+        told = self._told(run_id)
         return Result(
             status=execution["status"],
             error=execution.get("error"),
@@ -205,7 +216,9 @@ class Run:
             states=[{"name": v.name, "seconds": round(v.seconds, 3), "outcome": v.outcome} for v in history.visits],
             pipeline_run=self._pipeline_run(run_id),
             sagemaker=self._things(run_id, row),
+            data=_rows(told),
             smoke_test=_summary(self._smoke_test(run_id)),
+            kept=sorted(kept),
             leftovers=self._deployment.leftovers(kept, "" if self._alone else run_id),
             report=report,
             report_file=self._fetch(report),
@@ -235,12 +248,18 @@ class Run:
         names = Names.of(run_id).as_dict()
         sagemaker = self._deployment.client("sagemaker")
         return {
-            kind: {"name": names[kind], "status": _status(sagemaker, kind, names[kind], deleted)}
-            for kind in ("tuning", "training", "model", "transform", "endpoint")
+            kind: {"name": names[kind], "status": _status(sagemaker, kind, names[kind], deleted)} for kind in _DESCRIBE
         }
 
     def _smoke_test(self, run_id: str) -> dict[str, Any] | None:
-        key = Layout(self._deployment.bucket, run_id).key("predictions/smoke_test.json")
+        return self._read(run_id, "predictions/smoke_test.json")
+
+    def _told(self, run_id: str) -> dict[str, Any]:
+        """Return the run's report as data; {} where there is none."""
+        return self._read(run_id, "report/report.json") or {}
+
+    def _read(self, run_id: str, path: str) -> dict[str, Any] | None:
+        key = Layout(self._deployment.bucket, run_id).key(path)
         if not self._exists(key):
             return None
         answer = self._deployment.client("s3").get_object(Bucket=self._deployment.bucket, Key=key)
@@ -257,13 +276,20 @@ class Run:
         return key in [found["Key"] for found in page.get("Contents", [])]
 
     def _fetch(self, report: str | None) -> str | None:
-        """Copy the report's page to this machine, because the embedded cloud goes when the run is over."""
+        """Copy the report's page to this machine, because the embedded cloud goes when the run is over.
+
+        None where it cannot be written here: a page less is better than a result less.
+        """
         if not report:
             return None
         bucket, _, key = report.removeprefix("s3://").partition("/")
         target = Path(".baton") / "reports" / f"{key.split('/')[1]}.html"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._deployment.client("s3").download_file(bucket, key, str(target))
+        page = self._deployment.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(page)
+        except OSError:
+            return None
         return str(target)
 
 
@@ -286,6 +312,14 @@ _DESCRIBE = {
     "transform": ("describe_transform_job", "TransformJobName", "TransformJobStatus"),
     "endpoint": ("describe_endpoint", "EndpointName", "EndpointStatus"),
 }
+
+
+def _rows(told: Mapping[str, Any]) -> dict[str, int] | None:
+    prepared = told.get("dataset", {}).get("prepared")
+    if not prepared:
+        return None
+    rows = {split: int(prepared[split]["rows"]) for split in ("train", "test", "valid")}
+    return {"rows": sum(rows.values()), "train_rows": rows["train"]}
 
 
 def _status(sagemaker: Any, kind: str, name: str, deleted: set[str]) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from baton.names import Names, tags_of
+from baton_local import datasets
 from baton_local.deployment import Deployment
 from baton_local.history import History
 from baton_local.run import NotStarted, Run
@@ -45,6 +46,7 @@ class Flows:
             self.upload_that_succeeds,
             self.kept_endpoint_that_adopts,
             self.failing_training_job,
+            self.failing_tuning_job,
             self.bad_dataset,
             self.dataset_without_versions,
             self.dataset_of_another_bucket,
@@ -112,6 +114,12 @@ class Flows:
         self.stage.sagemaker_faults(training={"match": "bt-*-train", "fail": "AlgorithmError: the disk is on fire"})
         result = self.stage.play()
         self.stage.sagemaker_faults()
+        assert (result.error, result.leftovers) == ("JobFailed", [])
+
+    def failing_tuning_job(self) -> None:
+        """More clusters than rows: every training job of the tuning job fails, and clean-up asks one of them why."""
+        dataset = datasets.small(self.stage.folder / "few.pkl.gz", 300)
+        result = self.stage.play(dataset, {"parameters": {"k": 500}})
         assert (result.error, result.leftovers) == ("JobFailed", [])
 
     def bad_dataset(self) -> None:

@@ -217,8 +217,25 @@ def test_a_hyperparameter_that_the_algorithm_refuses(stage: Stage) -> None:
     cause = failed(stage, result, "JobFailed")
     sagemaker, name = stage.deployment.client("sagemaker"), result.sagemaker["tuning"]["name"]
     job = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    assert cause == f"Tuning {name}: {job['FailureReason']}"
+    training_jobs = sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    reasons = {
+        f"Training job {t['TrainingJobName']}: {t['FailureReason']}" for t in training_jobs["TrainingJobSummaries"]
+    }
+    assert cause.startswith(f"Tuning {name}: {job['FailureReason']} Training job ")
+    assert cause.removeprefix(f"Tuning {name}: {job['FailureReason']} ") in reasons
     assert statuses(result) == {**ABSENT, "tuning": "Failed"}
+
+
+@pytest.mark.parametrize(("step", "parameter"), [("tuning", "training"), ("endpoint", "endpoint")])
+def test_what_sagemaker_refuses_to_a_step_is_the_runs_cause(stage: Stage, step: str, parameter: str) -> None:
+    # It has the form of an instance type; that there is none of that name only SageMaker knows.
+    result = stage.play(given={"parameters": {f"{parameter}_instance_type": "ml.banana.large"}})
+    cause = failed(stage, result, "PipelineRunFailed")
+    assert cause.startswith(f"Step {step}: ValidationException: 1 validation error detected: ")
+    assert "ml.banana.large" in cause
+    report = stage.report(str(result.run_id))
+    assert report["cause"] == cause
+    assert stage.receipt(str(result.run_id))["step_failure"]["step"] == step
 
 
 def test_an_endpoint_that_fails(stage: Stage) -> None:
@@ -300,6 +317,7 @@ def test_a_pipeline_run_that_fails_before_any_job_exists(stage: Stage) -> None:
     assert result.pipeline_run is not None
     assert result.pipeline_run["state"] == "FAILED"
     assert "ended FAILED" in cause
+    assert "No step noted why; the logs of its pods tell: http" in cause
     assert statuses(result) == ABSENT
 
 

@@ -73,12 +73,24 @@ class FakeSageMaker:
         self.things: dict[str, Thing] = {}
         self.changes: list[str] = []
         self.denied: dict[str, ClientError] = {}
+        self.failed_children: list[dict[str, str]] = []
         self._around = around
         for kind, camel in _CAMEL.items():
             snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in camel).lstrip("_")
             setattr(self, f"describe_{snake}", self._call(f"Describe{camel}", kind, self._describe))
             setattr(self, f"stop_{snake}", self._call(f"Stop{camel}", kind, self._stop))
             setattr(self, f"delete_{snake}", self._call(f"Delete{camel}", kind, self._delete))
+
+    def list_training_jobs_for_hyper_parameter_tuning_job(
+        self, HyperParameterTuningJobName: str, StatusEquals: str, MaxResults: int
+    ) -> dict[str, Any]:
+        assert (HyperParameterTuningJobName, StatusEquals, MaxResults) == (NAMES["tuning"], "Failed", 1)
+
+        def effect() -> dict[str, Any]:
+            self._allow("ListTrainingJobsForHyperParameterTuningJob")
+            return {"TrainingJobSummaries": self.failed_children}
+
+        return self._around("SageMaker.ListTrainingJobsForHyperParameterTuningJob", effect)
 
     def tick(self) -> None:
         """Let what is under way come to its end."""

@@ -30,7 +30,7 @@ description = "clusters"
 [smoke_test]
 min_accuracy = 0
 max_p95_ms = 2000
-rows = 5
+rows = 20
 [after]
 endpoint = "delete"
 hold_seconds = 3600
@@ -39,6 +39,8 @@ repository = "kmeans:1"
 [images.accounts]
 eu-west-1 = "438346466558"
 """
+LIMIT = 'description = "d"\n[parameters.l]\ndefault = 9\n'
+NAME = 'description = "d"\n[parameters.name]\ndefault = "ann"\npattern = \'[a-z]+\'\nform = "letters"\n'
 IR = "root:\n  inputDefinitions:\n    parameters:\n      k:\n        parameterType: NUMBER_INTEGER\n"
 
 
@@ -163,8 +165,26 @@ def test_several_pipelines_without_a_mark_have_no_default(write):
         ("minimum = 2", 'minimum = "2"', "parameters.k.minimum is '2', and must be a number"),
         ("minimum = 2", "min = 2", "parameters.k.min is not a known field"),
         ("default = 10", "default = [10]", "parameters.k.default is [10]"),
+        ("minimum = 2", 'at_most = "l"', "parameters.k has a rule with 'l'; both must be parameters with a number"),
+        ("minimum = 2", 'at_most = "name"\n' + NAME, "parameters.k has a rule with 'name'"),
+        ("minimum = 2", 'at_most = "l"\n' + LIMIT, "parameters.k.default must be at most l, which is 9, not 10"),
+        (
+            "minimum = 2",
+            'product = { with = "l", maximum = 89 }\n' + LIMIT,
+            "parameters.k.default times l, which is 9, must be at most 89, and is 90",
+        ),
+        ("minimum = 2", "product = { maximum = 89 }", "parameters.k.product.with is missing"),
+        ("minimum = 2", 'product = { with = "k" }', "parameters.k.product.maximum must be a number"),
+        ("minimum = 2", 'product = { with = "k", maximum = 100, least = 1 }', "parameters.k.product.least is not a"),
+        ("minimum = 2", "pattern = '[0-9]+'", "parameters.k has a pattern or a form, which only a text can have"),
+        ("minimum = 2", NAME.replace("[a-z]+", "("), "parameters.name.pattern is '(', which is no regular expression"),
+        (
+            "minimum = 2",
+            NAME.replace('"ann"', '"7"'),
+            "parameters.name.default is '7', and must be of the form letters",
+        ),
         ("min_accuracy = 0", "min_accuracy = 2", "smoke_test.min_accuracy is 2, and must be a number from 0 to 1"),
-        ("rows = 5", "", "smoke_test.rows is missing"),
+        ("rows = 20", "", "smoke_test.rows is missing"),
         ('endpoint = "delete"', 'endpoint = "burn"', "after.endpoint is 'burn'"),
         ("[after]", "[afterwards]", "after.endpoint is missing"),
         ('"438346466558"', '"4383"', "images.accounts.eu-west-1 is '4383'"),
@@ -179,7 +199,7 @@ def test_what_is_wrong_in_a_file_is_told(write, old, new, problem):
 
 
 def test_every_problem_of_a_file_is_told_at_once(write):
-    toml = TOML.replace("deadline_seconds = 600", "").replace("rows = 5", "rows = -1").replace('"kmeans:1"', "7")
+    toml = TOML.replace("deadline_seconds = 600", "").replace("rows = 20", "rows = 19").replace('"kmeans:1"', "7")
     with pytest.raises(InvalidCatalogue) as error:
         Catalogue.read(write("digits", toml))
     for field in ("pipeline.deadline_seconds", "smoke_test.rows", "images.repository"):
@@ -239,6 +259,14 @@ def test_the_type_of_a_parameter_is_its_defaults(default, good, bad):
 def test_bounds_are_kept(value, minimum, maximum):
     parameter = Parameter("p", 0, "", minimum, maximum)
     assert parameter.accepts(value) == (minimum <= value <= maximum)
+
+
+def test_a_text_with_a_pattern_matches_it_as_a_whole():
+    parameter = Parameter("p", "ml.m5.large", pattern=r"ml\.[a-z0-9]+\.[a-z0-9]+", form="ml.<family>.<size>")
+    assert parameter.accepts("ml.c5.xlarge")
+    assert not any(parameter.accepts(value) for value in ("banana", "ml.m5", "ml.m5.large\n", "x ml.m5.large", ""))
+    assert parameter.expected == "of the form ml.<family>.<size>"
+    assert Parameter("p", "a", pattern="[a-z]").expected == "a text that matches [a-z]"
 
 
 def test_did_you_mean_lists_all_where_none_is_close():

@@ -137,6 +137,45 @@ def test_a_strangers_failure_is_no_cause() -> None:
     assert world.finish()["cause"] is None
 
 
+CHILD = {"TrainingJobName": f"{NAMES['tuning']}-001", "FailureReason": "AlgorithmError: k is larger than the data set"}
+NO_METRIC = "No training job succeeded in emitting the objective metric."
+
+
+def test_a_failed_tuning_job_is_told_with_why_one_of_its_training_jobs_failed() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["tuning"] = Thing("Failed", reason=NO_METRIC)
+    world.sagemaker.failed_children = [CHILD]
+    cause = world.finish()["cause"]["cause"]
+    assert cause == (
+        f"Tuning {NAMES['tuning']}: {NO_METRIC} "
+        f"Training job {NAMES['tuning']}-001: AlgorithmError: k is larger than the data set"
+    )
+
+
+@pytest.mark.parametrize("children", [[], [{"TrainingJobName": "x"}], [{**CHILD, "FailureReason": NO_METRIC}]])
+def test_a_failed_tuning_job_whose_training_jobs_say_no_more_is_told_as_it_is(children: list[dict[str, str]]) -> None:
+    world = EndingWorld()
+    world.sagemaker.things["tuning"] = Thing("Failed", reason=NO_METRIC)
+    world.sagemaker.failed_children = children
+    assert world.finish()["cause"]["cause"] == f"Tuning {NAMES['tuning']}: {NO_METRIC}"
+
+
+def test_clean_up_ends_without_the_training_jobs_that_it_may_not_list() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["tuning"] = Thing("Failed", reason=NO_METRIC)
+    operation = "ListTrainingJobsForHyperParameterTuningJob"
+    world.sagemaker.denied[operation] = refuse(operation, "AccessDeniedException", "not authorized")
+    assert world.finish()["cause"]["cause"] == f"Tuning {NAMES['tuning']}: {NO_METRIC}"
+
+
+def test_the_receipt_has_what_a_step_noted_of_its_failure() -> None:
+    world = EndingWorld()
+    noted = {"step": "endpoint", "error": "ValidationException", "cause": "no such instance type"}
+    world.items.update("run", RUN_ID, {"step_failure": noted})
+    assert world.finish()["step_failure"] == noted
+    assert EndingWorld().finish()["step_failure"] is None
+
+
 # --- what belongs to others ---------------------------------------------------------------------------------------
 
 

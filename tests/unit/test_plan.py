@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.session import Session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def test_every_field_can_be_overridden(world):
             "dataset": URI,
             "dataset_version": "v1",
             "parameters": {"k": 12, "spot_instances": True, "training_image": "registry.example/own/kmeans:2"},
-            "smoke_test": {"min_accuracy": 1, "rows": 7},
+            "smoke_test": {"min_accuracy": 1, "rows": 20},
             "after": {"endpoint": "hold", "hold_seconds": 60},
             "deadline_seconds": 3600,
         }
@@ -108,7 +109,7 @@ def test_every_field_can_be_overridden(world):
     assert plan["parameters"]["spot_instances"] is True
     assert "training_image" not in plan["parameters"]
     assert plan["images"]["training"] == "registry.example/own/kmeans:2"
-    assert plan["smoke_test"] == {"min_accuracy": 1.0, "max_p95_ms": 2000.0, "rows": 7}
+    assert plan["smoke_test"] == {"min_accuracy": 1.0, "max_p95_ms": 2000.0, "rows": 20}
     assert plan["after"] == {"endpoint": "hold", "hold_seconds": 60}
     assert plan["deadline_at"] == STARTED + 3600
     assert plan["tags"]["baton:expires-at"] == "2026-03-01T11:31:00Z"
@@ -134,7 +135,23 @@ WRONG = [
     ),
     ({"parameters": {"k": 1}, "dataset": URI}, "parameters.k: must be a whole number from 2 to 1000, not 1"),
     ({"parameters": {"k": True}, "dataset": URI}, "parameters.k: must be a whole number from 2 to 1000, not True"),
-    ({"parameters": {"k": None}, "dataset": URI}, "parameters.k: must be a whole number from 2 to 1000, not null"),
+    (
+        {"parameters": {"training_instance_type": "banana"}, "dataset": URI},
+        "parameters.training_instance_type: must be of the form ml.<family>.<size>, not 'banana'",
+    ),
+    (
+        {"parameters": {"mini_batch_size_min": 700}, "dataset": URI},
+        "parameters.mini_batch_size_min: must be at most mini_batch_size_max, which is 600, not 700",
+    ),
+    (
+        {"parameters": {"extra_center_factor_max": 5}, "dataset": URI},
+        "parameters.extra_center_factor_min: must be at most extra_center_factor_max, which is 5, not 10",
+    ),
+    (
+        {"parameters": {"transform_max_concurrent": 20}, "dataset": URI},
+        "parameters.transform_max_payload_mb: times transform_max_concurrent, which is 20, must be at most 100, "
+        "and is 120",
+    ),
     (
         {"parameters": {"tuning_strategy": "Grid"}, "dataset": URI},
         "parameters.tuning_strategy: must be one of 'Bayesian', 'Random', not 'Grid'",
@@ -169,7 +186,6 @@ WRONG = [
         "deadline_seconds: must be a whole number from 60 to 28512000, not 31536000",
     ),
     ({"dataset": "mnist.pkl"}, "dataset: must be of the form s3://bucket/key, not 'mnist.pkl'"),
-    ({"dataset": None}, "dataset: is needed: the pipeline mnist_kmeans has no default; give s3://bucket/key"),
     ({"dataset": ["s3://a/b"]}, "dataset: must be of the form s3://bucket/key, not ['s3://a/b']"),
     (
         {"dataset": "s3://others/mnist.pkl"},
@@ -194,12 +210,67 @@ def test_a_wrong_field_is_told_with_what_would_be_right(world, content, problem)
     assert world.runs.all() == []
 
 
+def test_null_counts_as_absent_in_every_field(world):
+    nothing = {
+        "pipeline": None,
+        "dataset": None,
+        "dataset_version": None,
+        "parameters": {"k": None, "training_image": None},
+        "smoke_test": None,
+        "after": {"endpoint": None, "hold_seconds": None},
+        "deadline_seconds": None,
+    }
+    assert world.plan(nothing) == World().plan({})
+
+
+def test_a_pipeline_without_a_default_data_set_needs_one():
+    pipeline = replace(PACKAGED.get("mnist_kmeans"), dataset=None)
+    world = World(Catalogue({"mnist_kmeans": pipeline}))
+    for content in ({}, {"dataset": None}):
+        assert world.problems(content) == [
+            "dataset: is needed: the pipeline mnist_kmeans has no default; give s3://bucket/key"
+        ]
+
+
+@pytest.mark.parametrize("kind", ["ml.m5.large", "ml.p6e-gb200.36xlarge", "ml.m7i-flex.2xlarge", "ml.trn1.32xlarge"])
+def test_every_form_of_instance_type_is_taken(world, kind):
+    assert world.plan({"parameters": {"training_instance_type": kind}})["parameters"]["training_instance_type"] == kind
+
+
+def test_every_instance_type_that_sagemaker_knows_is_taken():
+    model = Session().get_service_model("sagemaker")
+    parameters = PACKAGED.get("mnist_kmeans").parameters
+    shapes = {"training": "TrainingInstanceType", "transform": "TransformInstanceType",
+              "endpoint": "ProductionVariantInstanceType"}  # fmt: skip
+    for what, shape in shapes.items():
+        types = model.shape_for(shape).enum
+        assert types
+        assert [t for t in types if not parameters[f"{what}_instance_type"].accepts(t)] == []
+
+
+def test_a_wrong_value_is_not_told_twice_by_a_rule_that_compares_it(world):
+    content = {"parameters": {"mini_batch_size_min": "x", "mini_batch_size_max": 400}}
+    assert world.problems(content) == ["parameters.mini_batch_size_min: must be a whole number from 1, not 'x'"]
+
+
+def test_rules_over_two_parameters_are_told_with_all_other_problems(world):
+    problems = world.problems(
+        {"parameters": {"mini_batch_size_min": 700, "k": 1, "endpoint_instance_type": "m5"}, "colour": "red"}
+    )
+    assert sorted(problem.split(":", 1)[0] for problem in problems) == [
+        "colour",
+        "parameters.endpoint_instance_type",
+        "parameters.k",
+        "parameters.mini_batch_size_min",
+    ]
+
+
 def test_all_problems_are_told_at_once(world):
     problems = world.problems(
         {
             "dataset": "s3://others/mnist.pkl",
             "parameters": {"k": 1, "nope": 2},
-            "smoke_test": {"rows": 0},
+            "smoke_test": {"rows": 19},
             "after": {"endpoint": "burn", "hold": 1},
             "deadline_seconds": 1,
             "color": "red",

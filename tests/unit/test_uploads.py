@@ -165,6 +165,8 @@ def test_an_s3_that_fails_is_no_refusal(world):
         (b"\xff\xfe", "not JSON"),
         (b'{"a": NaN}', "not JSON"),
         (b"[" * 60_000, "not JSON"),
+        (b'{"deadline_seconds": 1e999}', "a number that is too large"),
+        (b'{"parameters": {"k": [-1e999]}}', "a number that is too large"),
         (b'{"pipeline": "other"}', "names the pipeline 'other'"),
         (b'{"pipeline": 7}', "names the pipeline 7"),
         (b" " * (MAX_RUN_FILE_BYTES + 1), "more than"),
@@ -175,6 +177,12 @@ def test_a_wrong_run_file_is_refused(world, content, reason):
     with pytest.raises(UploadRefused, match=reason):
         world.start("object_created_run_json")
     assert world.inputs == []
+
+
+def test_a_run_file_whose_pipeline_is_null_names_none(world):
+    world.s3.content = b'{"pipeline": null}'
+    world.start("object_created_run_json")
+    assert world.inputs == [{"pipeline": "mnist_kmeans"}]
 
 
 @pytest.mark.parametrize("size", [0, MAX_RUN_FILE_BYTES + 1])

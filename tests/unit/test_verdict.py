@@ -62,6 +62,35 @@ def test_a_cause_without_words_takes_those_of_the_failure():
     assert (verdict["error"], verdict["cause"]) == ("JobFailed", "The pipeline run ended FAILED.")
 
 
+NOTED = {"step": "endpoint", "error": "ValidationException", "cause": "1 validation error detected"}
+URL = "https://kfp.example/#/runs/details/0a1b"
+
+
+def test_what_a_step_noted_wins_over_the_pipeline_run_s_failure():
+    verdict = verdict_of(state(failure=PIPELINE_FAILED, receipt=receipt(step_failure=NOTED)), URI)
+    assert verdict["error"] == "PipelineRunFailed"
+    assert verdict["cause"] == "Step endpoint: ValidationException: 1 validation error detected"
+
+
+def test_the_job_s_own_reason_wins_over_what_a_step_noted():
+    verdict = verdict_of(state(failure=PIPELINE_FAILED, receipt=receipt(cause=JOB_CAUSE, step_failure=NOTED)), URI)
+    assert (verdict["error"], verdict["cause"]) == ("JobFailed", JOB_CAUSE["cause"])
+
+
+@pytest.mark.parametrize("error", ["GateNotMet", "ForeignResource", "DeadlineExceeded", "InvalidDataset"])
+def test_what_a_step_noted_does_not_hide_an_error_that_says_more(error):
+    caught = lambda_failure(error, "its own words")
+    verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=NOTED)), URI)
+    assert (verdict["error"], verdict["cause"]) == (error, "its own words")
+
+
+def test_where_no_step_noted_why_the_cause_says_where_to_look():
+    verdict = verdict_of(state(failure=PIPELINE_FAILED), URI)
+    assert verdict["cause"] == (f"The pipeline run ended FAILED. No step noted why; the logs of its pods tell: {URL}")
+    without = verdict_of(state(failure=PIPELINE_FAILED, pipeline_run={"id": "0a1b", "url": None}), URI)
+    assert without["cause"].endswith("No step noted why; the logs of its pods tell.")
+
+
 NEVER_CREATED = {"Error": "NeverCreated", "Cause": "The tuning job bt-1-tune does not exist."}
 
 
@@ -69,7 +98,17 @@ def test_a_job_that_a_failed_pipeline_run_never_created_is_that_run_s_failure():
     ended = receipt(pipeline_run={"id": "0a1b", "state": "FAILED"})
     verdict = verdict_of(state(failure=NEVER_CREATED, receipt=ended), URI)
     assert verdict["error"] == "PipelineRunFailed"
-    assert verdict["cause"] == "The pipeline run 0a1b ended FAILED. The tuning job bt-1-tune does not exist."
+    assert verdict["cause"] == (
+        "The pipeline run 0a1b ended FAILED. The tuning job bt-1-tune does not exist. "
+        f"No step noted why; the logs of its pods tell: {URL}"
+    )
+
+
+def test_a_job_that_was_never_created_because_a_step_failed_is_told_as_that_step_noted():
+    ended = receipt(pipeline_run={"id": "0a1b", "state": "FAILED"}, step_failure=NOTED)
+    verdict = verdict_of(state(failure=NEVER_CREATED, receipt=ended), URI)
+    assert verdict["error"] == "PipelineRunFailed"
+    assert verdict["cause"] == "Step endpoint: ValidationException: 1 validation error detected"
 
 
 @pytest.mark.parametrize("pipeline_run", [None, {"id": "0a1b", "state": "SUCCEEDED"}, {"id": "0a1b", "state": None}])
@@ -101,7 +140,8 @@ def test_an_unfinished_clean_up_fails_a_good_run_and_never_hides_an_earlier_erro
     assert words in good["cause"]
     failed = verdict_of(state(failure=PIPELINE_FAILED, **broken), URI)
     assert failed["error"] == "PipelineRunFailed"
-    assert failed["cause"].startswith("The pipeline run ended FAILED. Besides, clean-up did not finish: ")
+    assert failed["cause"].startswith("The pipeline run ended FAILED. ")
+    assert " Besides, clean-up did not finish: " in failed["cause"]
     assert words in failed["cause"]
 
 

@@ -11,11 +11,12 @@ import hashlib
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 from baton.errors import InvalidInput
 from baton.ir import InputDefinition, root_inputs
@@ -28,6 +29,8 @@ MIN_DEADLINE_SECONDS = 60
 MAX_DEADLINE_SECONDS = 330 * 24 * 3600
 """A standard workflow lives at most a year; this and the longest hold leave some days of it for clean-up."""
 MAX_HOLD_SECONDS = 30 * 24 * 3600
+MIN_ROWS = 20
+"""The fewest rows of a smoke test: the accuracy is measured on every other row, and ten of those are shown."""
 MAX_TEXT = 2048
 """The longest value of a text parameter, in characters; the plan has to fit into the state machine's 256 KiB."""
 
@@ -41,8 +44,20 @@ class InvalidCatalogue(ValueError):
 
 
 @dataclass(frozen=True)
+class Product:
+    """A rule over two parameters: multiplied with each other they stay at or below a limit."""
+
+    other: str
+    maximum: float
+
+
+@dataclass(frozen=True)
 class Parameter:
-    """One parameter of a pipeline: its default, whose type is the parameter's, and what else it may be."""
+    """One parameter of a pipeline: its default, whose type is the parameter's, and what else it may be.
+
+    ``pattern`` is a regular expression for the whole of a text, and ``form`` says the same to a person. ``at_most``
+    names the parameter that this one must not exceed.
+    """
 
     name: str
     default: Value
@@ -50,12 +65,18 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[Value, ...] = ()
+    pattern: str = ""
+    form: str = ""
+    at_most: str = ""
+    product: Product | None = None
 
     @property
     def expected(self) -> str:
         """What would be right, in words: "a whole number from 2 to 1000"."""
         if self.choices:
             return "one of " + ", ".join(repr(choice) for choice in self.choices)
+        if self.pattern:
+            return f"of the form {self.form}" if self.form else f"a text that matches {self.pattern}"
         bounds = {"from": self.minimum, "to": self.maximum}
         limits = [f" {word} {bound:.15g}" for word, bound in bounds.items() if bound is not None]
         return _KINDS[type(self.default)] + "".join(limits)
@@ -67,7 +88,7 @@ class Parameter:
         if self.choices and value not in self.choices:
             return False
         if isinstance(value, str):
-            return len(value) <= MAX_TEXT
+            return len(value) <= MAX_TEXT and (not self.pattern or bool(re.fullmatch(self.pattern, value)))
         assert isinstance(value, int | float)
         above = self.minimum is None or value >= self.minimum
         return above and (self.maximum is None or value <= self.maximum) and _is_finite(value)
@@ -176,6 +197,26 @@ class Catalogue:
         return found
 
 
+def broken_rules(
+    parameters: Mapping[str, Parameter], values: Mapping[str, Any], wrong: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Return what breaks a rule over two parameters, as (name, what is wrong with it).
+
+    A rule over one of the ``wrong`` parameters says nothing: its real value is not known.
+    """
+    found = []
+    for name, parameter in parameters.items():
+        if name in wrong:
+            continue
+        other, product = parameter.at_most, parameter.product
+        if other and other not in wrong and values[name] > values[other]:
+            found.append((name, f"must be at most {other}, which is {values[other]}, not {values[name]}"))
+        if product and product.other not in wrong and values[name] * values[product.other] > product.maximum:
+            words = f"times {product.other}, which is {values[product.other]}, must be at most {product.maximum:.15g}"
+            found.append((name, f"{words}, and is {values[name] * values[product.other]}"))
+    return found
+
+
 def did_you_mean(given: str, known: list[str]) -> str:
     """Return the end of a sentence that names the closest of the known names, or all of them."""
     close = difflib.get_close_matches(given, known, n=1)
@@ -266,7 +307,9 @@ def _dataset_rules(table: Table) -> DatasetRules:
 
 
 def _parameters(table: Table) -> dict[str, Parameter]:
-    return {name: _parameter(name, table.table(name)) for name in table.fields}
+    parameters = {name: _parameter(name, table.table(name)) for name in table.fields}
+    _check_rules(parameters, table)
+    return parameters
 
 
 def _parameter(name: str, table: Table) -> Parameter:
@@ -279,18 +322,61 @@ def _parameter(name: str, table: Table) -> Parameter:
         minimum=table.number("minimum"),
         maximum=table.number("maximum"),
         choices=table.scalars("choices"),
+        pattern=_pattern(table),
+        form=table.text("form", ""),
+        at_most=table.text("at_most", ""),
+        product=_product(table),
     )
+    if (parameter.pattern or parameter.form) and not isinstance(parameter.default, str):
+        table.problem("", "has a pattern or a form, which only a text can have")
     if not parameter.accepts(parameter.default):
         table.problem("default", f"is {parameter.default!r}, and must be {parameter.expected}")
     table.finish()
     return parameter
 
 
+def _pattern(table: Table) -> str:
+    pattern = table.text("pattern", "")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        table.problem("pattern", f"is {pattern!r}, which is no regular expression: {error}")
+        return ""
+    return pattern
+
+
+def _product(table: Table) -> Product | None:
+    if "product" not in table.fields:
+        return None
+    rule = table.table("product")
+    other, maximum = rule.text("with"), rule.number("maximum")
+    if maximum is None:
+        rule.problem("maximum", "must be a number")
+    rule.finish()
+    return Product(other, maximum) if other and maximum is not None else None
+
+
+def _check_rules(parameters: Mapping[str, Parameter], table: Table) -> None:
+    """Note rules over two parameters that name none, that compare what is no number, or that the defaults break."""
+    wrong = set()
+    for name, parameter in parameters.items():
+        for other in (parameter.at_most, parameter.product.other if parameter.product else ""):
+            if other and not all(_is_number(parameters.get(one)) for one in (name, other)):
+                table.problem(name, f"has a rule with {other!r}; both must be parameters with a number")
+                wrong |= {name, other}
+    for name, words in broken_rules(parameters, {n: p.default for n, p in parameters.items()}, wrong):
+        table.problem(f"{name}.default", words)
+
+
+def _is_number(parameter: Parameter | None) -> bool:
+    return parameter is not None and _is_a(parameter.default, float)
+
+
 def _gates(table: Table) -> dict[str, Parameter]:
     limits = {
         "min_accuracy": Parameter("min_accuracy", 0.0, "", 0.0, 1.0),
         "max_p95_ms": Parameter("max_p95_ms", 0.0, "", 1.0, 60_000.0),
-        "rows": Parameter("rows", 0, "", 1, 100_000),
+        "rows": Parameter("rows", 0, "", MIN_ROWS, 100_000),
     }
     gates = {}
     for name, limit in limits.items():

@@ -346,6 +346,7 @@ class _Ending:
             "kept": [*kept, *kept_endpoint],
             "pipeline_run": {"id": worker, "state": pipeline_runs.get(worker)} if worker else None,
             "cause": _load(self._row, "cause", None),
+            "step_failure": self._row.get("step_failure"),
         }
 
     def _item(self, resource: Resource) -> dict[str, Any]:

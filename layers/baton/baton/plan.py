@@ -23,6 +23,7 @@ from baton.catalogue import (
     Catalogue,
     Parameter,
     Pipeline,
+    broken_rules,
     did_you_mean,
 )
 from baton.errors import InvalidInput, RunEnded
@@ -82,10 +83,13 @@ class Dataset:
 
 
 class _Request:
-    """An execution's input while it is read; ``problems`` collects what is wrong with it."""
+    """An execution's input while it is read; ``problems`` collects what is wrong with it.
+
+    Every field is optional where the pipeline has a default, and null is no value: it counts as absent.
+    """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
-        self.content = content
+        self.content = _without_nulls(content)
         self.problems: list[str] = []
 
     def problem(self, where: str, what: str) -> None:
@@ -98,7 +102,7 @@ class _Request:
         if not isinstance(value, Mapping):
             self.problem(name, f"must be an object, not {_shown(value)}")
             return {}
-        return self.only_known(value, known, f"{name}.")
+        return _without_nulls(self.only_known(value, known, f"{name}."))
 
     def only_known(self, fields: Mapping[str, Any], known: list[str], prefix: str = "") -> dict[str, Any]:
         """Return the known fields; note the others."""
@@ -276,10 +280,14 @@ def _input_object(content: Any) -> Mapping[str, Any]:
 def _parameters(request: _Request, pipeline: Pipeline) -> dict[str, Any]:
     extra = {TRAINING_IMAGE: Parameter(TRAINING_IMAGE, "")}
     given = request.section("parameters", [*pipeline.parameters, *extra])
-    return {
+    values = {
         name: request.value(f"parameters.{name}", given.get(name, parameter.default), parameter)
         for name, parameter in pipeline.parameters.items()
     }
+    wrong = {name for name, value in given.items() if name in values and not pipeline.parameters[name].accepts(value)}
+    for name, words in broken_rules(pipeline.parameters, values, wrong):
+        request.problem(f"parameters.{name}", words)
+    return values
 
 
 def _section_of(request: _Request, section: str, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -324,6 +332,10 @@ def _missing(error: ClientError, uri: str, version: str | None) -> str:
     if status in (400, 405) and version:
         return f"{what} does not exist: no object can have this version, or it is a delete marker"
     raise error
+
+
+def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in fields.items() if value is not None}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ launch_attempt         the attempt that holds, or last held, the launch lease
 launch_lease_until     epoch seconds
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
+step_failure           {"step", "error", "cause"}: why a step of the worker run failed, as that step noted it
 ended_at               the tombstone, epoch seconds: nothing may be started for the run any more
 receipt, receipt_at    the receipt of a clean-up that verified that all is gone
 expires_at             epoch seconds; long after the 14 days in which an execution can be redriven

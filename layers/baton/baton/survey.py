@@ -12,6 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from baton.denied import is_denial
 from baton.names import TAG_EXPIRES_AT, TAG_RUN_ID, Names
 from baton.things import is_not_found
 
@@ -101,15 +102,36 @@ class Survey:
             if is_not_found(error):
                 return Resource(kind, name)
             raise
+        status, reason = answer.get(f"{camel}Status"), answer.get("FailureReason")
+        if (kind, status) == ("tuning", "Failed"):
+            reason = self._with_reason_of_a_training_job(name, reason)
         return Resource(
             kind,
             name,
             arn=answer[f"{camel}Arn"],
-            status=answer.get(f"{camel}Status"),
-            reason=answer.get("FailureReason"),
+            status=status,
+            reason=reason,
             secondary_status=answer.get("SecondaryStatus"),
             tags=tags,
         )
+
+    def _with_reason_of_a_training_job(self, name: str, reason: str | None) -> str | None:
+        """Return a tuning job's reason with that of one of its training jobs; its own only says that they failed.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_HyperParameterTrainingJobSummary.html
+        """
+        try:
+            answer = self._sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
+                HyperParameterTuningJobName=name, StatusEquals="Failed", MaxResults=1
+            )
+        except ClientError as error:
+            if is_denial(error) or is_not_found(error):
+                return reason
+            raise
+        for job in answer["TrainingJobSummaries"]:
+            if job.get("FailureReason") and job["FailureReason"] not in (reason or ""):
+                return f"{reason or 'It failed.'} Training job {job['TrainingJobName']}: {job['FailureReason']}"
+        return reason
 
     def _tags(self, arn: str) -> dict[str, str]:
         pages = self._sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)

@@ -130,9 +130,7 @@ class Uploads:
             raise NotAnUpload(f"{upload.uri} starts nothing: among JSON files only {RUN_FILE} does.")
         else:
             content = _dataset_input(upload, pipeline)
-        # Sorted and without spaces, so that a redelivery gives the very same bytes.
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return Start(upload.execution_name(pipeline.name), text)
+        return Start(upload.execution_name(pipeline.name), _input_text(content))
 
     def _require_our_bucket(self, upload: Upload) -> None:
         if upload.bucket != self._settings.bucket:
@@ -158,8 +156,8 @@ class Uploads:
         if not 0 < upload.size <= MAX_RUN_FILE_BYTES:
             raise UploadRefused(f"It has {upload.size} bytes; a {RUN_FILE} has from 1 to {MAX_RUN_FILE_BYTES}.")
         content = _json_object(self._read(upload))
-        named = content.get("pipeline", pipeline.name)
-        if named != pipeline.name:
+        named = content.get("pipeline")
+        if named not in (None, pipeline.name):
             raise UploadRefused(f"It names the pipeline {named!r} and is in the folder of {pipeline.name!r}.")
         return {**content, "pipeline": pipeline.name}
 
@@ -187,6 +185,15 @@ def _dataset_input(upload: Upload, pipeline: Pipeline) -> dict[str, Any]:
         raise UploadRefused(f"It has {upload.size} bytes; a data set has from 1 to {rules.max_bytes}.")
     version = {"dataset_version": upload.version_id} if upload.version_id else {}
     return {"pipeline": pipeline.name, "dataset": upload.uri, **version}
+
+
+def _input_text(content: Mapping[str, Any]) -> str:
+    """Return an execution's input, sorted and without spaces, so that a redelivery gives the very same bytes."""
+    try:
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        # 1e999 is good JSON, and Python reads it as infinity, which JSON cannot say.
+        raise UploadRefused("It has a number that is too large; the largest is about 1.8e308.") from None
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:

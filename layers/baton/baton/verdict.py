@@ -38,26 +38,38 @@ def verdict_of(state: Mapping[str, Any], report_uri: str | None) -> Json:
 def failure_of(state: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the run's true error and cause, or None where it succeeded.
 
-    What SageMaker said of the run's own job comes before what the state machine caught first. A clean-up that did not
-    finish fails a good run, and is only added to the cause of one that had failed before.
+    What SageMaker said of the run's own job comes before what the state machine caught first, and what a step of the
+    pipeline run noted in the run's row comes before "the pipeline run failed". A clean-up that did not finish fails a
+    good run, and is only added to the cause of one that had failed before.
     """
     caught = state.get("failure")
     left = _unfinished_clean_up(state)
     if not caught:
         return (CleanUpIncomplete.__name__, left) if left else None
-    error, cause = _true_failure(*unwrap(caught), state.get("receipt") or {})
+    error, cause = _true_failure(*unwrap(caught), state)
     return error, f"{cause} Besides, clean-up did not finish: {left}" if left else cause
 
 
-def _true_failure(error: str, cause: str, receipt: Mapping[str, Any]) -> tuple[str, str]:
+def _true_failure(error: str, cause: str, state: Mapping[str, Any]) -> tuple[str, str]:
     """Return what made the run fail, as the receipt knows it, or else what was caught."""
+    receipt = state.get("receipt") or {}
     stated, pipeline_run = receipt.get("cause"), receipt.get("pipeline_run") or {}
     if stated:
         return str(stated["error"]), str(stated.get("cause") or cause)
     if error == NeverCreated.__name__ and pipeline_run.get("state") == "FAILED":
         # Whichever of the two branches of Watch ended first: that the job is missing is the failed run's doing.
-        return PipelineRunFailed.__name__, f"The pipeline run {pipeline_run['id']} ended FAILED. {cause}"
-    return error, cause
+        error, cause = PipelineRunFailed.__name__, f"The pipeline run {pipeline_run['id']} ended FAILED. {cause}"
+    if error != PipelineRunFailed.__name__:
+        return error, cause
+    noted = receipt.get("step_failure")
+    if noted:
+        return error, f"Step {noted['step']}: {noted['error']}: {noted['cause']}"
+    return error, f"{cause} {_where_to_look(state)}"
+
+
+def _where_to_look(state: Mapping[str, Any]) -> str:
+    address = (state.get("pipeline_run") or {}).get("url")
+    return "No step noted why; the logs of its pods tell" + (f": {address}" if address else ".")
 
 
 def unwrap(failure: Mapping[str, Any]) -> tuple[str, str]:

@@ -12,11 +12,10 @@ from baton_local.cloudformation.resources import REGISTRY
 from baton_local.cloudformation.resources.base import Job, Made, NeedsReplacement, ResourceType, random_suffix
 from baton_local.cloudformation.stacks import Change, Deployment, Record, Stack, now
 from baton_local.cloudformation.templates import Template, TemplateError
+from baton_local.regions import url_suffix
 
 Imports = Callable[[str, str], str]
 """(region, export name) -> value; raises TemplateError if nothing exports it."""
-
-_URL_SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 
 
 class _Lookup:
@@ -111,7 +110,7 @@ class Operation:
             "AWS::Region": stack.region,
             "AWS::StackId": stack.stack_id,
             "AWS::StackName": stack.name,
-            "AWS::URLSuffix": _URL_SUFFIXES.get(stack.partition, "amazonaws.com"),
+            "AWS::URLSuffix": url_suffix(stack.region),
         }
 
     def wanted(self) -> dict[str, dict[str, Any]]:

@@ -242,8 +242,8 @@ class Directory:
         if owner != "aws" or arn in backend.managed_policies or data is None:
             return
         own = json.loads(json.dumps(data).replace("arn:aws:", f"arn:{partition}:"))
-        region = "cn-north-1" if partition == "aws-cn" else "us-east-1"
-        policy = _managed(name, self.account_id, region, own)
+        # To moto a partition's name stands for a region of it.
+        policy = _managed(name, self.account_id, partition, own)
         if policy.arn == arn:
             backend.managed_policies[arn] = policy
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from moto.sagemaker.models import SageMakerModelBackend
 
-from baton_local.sagemaker import engine, storage, tuning
+from baton_local.sagemaker import engine, storage, transform, tuning
 from baton_local.sagemaker.endpoints import Deployment, Endpoint
 from baton_local.sagemaker.errors import Refusal, in_use, not_found, validation
 from baton_local.sagemaker.events import Description, Tags
@@ -174,6 +174,7 @@ class Backend(SageMakerModelBackend):
         for unsupported in _UNSUPPORTED_TRANSFORM:
             if request.get(unsupported):
                 raise validation(f"The embedded cloud's batch transform knows no {unsupported}.")
+        transform.check_request(request)
         model = self._model(request["ModelName"]).describe()
         engine.check_role(model["ExecutionRoleArn"])
         self._check_input(request, model["ExecutionRoleArn"])

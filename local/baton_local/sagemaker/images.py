@@ -11,12 +11,11 @@ import re
 from importlib import resources
 from typing import Any
 
-from botocore.session import get_session
-
+from baton_local.regions import url_suffix
 from baton_local.sagemaker.kmeans import ClientError
 
 _IMAGE = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z.]+)/(?P<repository>[^:]+):(?P<tag>.+)"
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z0-9.]+)/(?P<repository>[^:]+):(?P<tag>.+)"
 )
 
 
@@ -25,14 +24,6 @@ def registry() -> dict[str, Any]:
     """Return the table: ``repository``, ``tags`` and ``registries`` (region to account)."""
     table: dict[str, Any] = json.loads(resources.files(__package__).joinpath("kmeans_registry.json").read_text())
     return table
-
-
-@functools.cache
-def url_suffix(region: str) -> str:
-    """Return the domain of a region's endpoints: amazonaws.com, or amazonaws.com.cn in China."""
-    partitions = get_session().get_data("partitions")["partitions"]
-    fits = [p for p in partitions if region in p["regions"] or re.match(p["regionRegex"], region)]
-    return str(fits[0]["outputs"]["dnsSuffix"]) if fits else "amazonaws.com"
 
 
 def check_image(uri: str, region: str) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
+from baton_local.regions import url_suffix
 from baton_local.sagemaker import engine
 from baton_local.sagemaker.endpoints import Endpoint
 from baton_local.sagemaker.errors import Refusal
 from baton_local.sagemaker.formats import FormatError, UnsupportedTypeError
-from baton_local.sagemaker.images import url_suffix
 from baton_local.sagemaker.worker import predict
 from baton_local.seams import register
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from baton_local.sagemaker import engine, events
+from baton_local.sagemaker.errors import validation
 from baton_local.sagemaker.events import Description, Tags
 from baton_local.sagemaker.resources import Job, now
 
+MAX_PAYLOADS_MB = 100
+"""What the requests under way to one instance may come to, as may one of them by itself:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTransformJob.html, MaxPayloadInMB."""
+_DEFAULT_PAYLOAD_MB = 6
+
 _INPUT_DEFAULTS = {"CompressionType": "None", "SplitType": "None"}
 _OUTPUT_DEFAULTS = {"AssembleWith": "None"}
+
+
+def check_request(request: dict[str, Any]) -> None:
+    """Raise ValidationException for payloads that SageMaker does not take; the words are ours."""
+    payload = request.get("MaxPayloadInMB", _DEFAULT_PAYLOAD_MB)
+    concurrent = request.get("MaxConcurrentTransforms") or 1
+    if payload * concurrent > MAX_PAYLOADS_MB:
+        raise validation(
+            f"MaxConcurrentTransforms ({concurrent}) multiplied by MaxPayloadInMB ({payload}) must not exceed "
+            f"{MAX_PAYLOADS_MB} MB."
+        )
 
 
 class TransformJob(Job):

@@ -39,7 +39,7 @@ def claim(run: Run, pipeline_run_id: str) -> dict[str, Any]:
         row: Any = error.response.get("Item") or {}
         raise _refusal(run, row) from None
     print(f"Pipeline run {pipeline_run_id} does the work of run {run.run_id} ({run.execution_arn}).")
-    return run.as_dict()
+    return {**run.as_dict(), "pipeline_run_id": pipeline_run_id}
 
 
 def _refusal(run: Run, row: dict[str, Any]) -> Exception:

@@ -30,6 +30,7 @@ class Run:
     """What every step is told about its run; it travels between the steps as a JSON object.
 
     ``expires_at``: ISO 8601, UTC, the value of the tag. ``poll_seconds``: between two looks at a job.
+    ``pipeline_run_id``: the pipeline run that has claimed the work; empty before that.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class Run:
     role_arn: str
     training_image: str
     poll_seconds: float = 20.0
+    pipeline_run_id: str = ""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Run:

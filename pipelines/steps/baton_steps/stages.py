@@ -8,6 +8,7 @@ from typing import Any
 
 from baton_steps import jobs
 from baton_steps.errors import JobFailed
+from baton_steps.failures import recorded
 from baton_steps.jobs import Jobs
 from baton_steps.run import Run
 
@@ -80,6 +81,7 @@ class Search:
         }
 
 
+@recorded("tuning")
 def tune(run: Run, search: Search, machines: Machines, train_data: str, test_data: str, output: str) -> dict[str, str]:
     """Run the tuning job and return its best hyperparameters, ready for the training job."""
     name = run.name("tuning")
@@ -105,6 +107,7 @@ def tune(run: Run, search: Search, machines: Machines, train_data: str, test_dat
     return found
 
 
+@recorded("training")
 def train(run: Run, hyperparameters: Mapping[str, str], machines: Machines, train_data: str, output: str) -> str:
     """Run the training job and return the S3 URI of its model artefact."""
     name = run.name("training")
@@ -122,6 +125,7 @@ def train(run: Run, hyperparameters: Mapping[str, str], machines: Machines, trai
     return artefact
 
 
+@recorded("model")
 def make_model(run: Run, artefact: str, network_isolation: bool) -> str:
     """Create the model from the training image and the artefact; return its name."""
     name = run.name("model")
@@ -134,6 +138,7 @@ def make_model(run: Run, artefact: str, network_isolation: bool) -> str:
     return name
 
 
+@recorded("endpoint")
 def serve(run: Run, model: str, instance_type: str, instance_count: int) -> str:
     """Create the endpoint configuration and the endpoint, wait until it is in service; return its name."""
     name, config = run.name("endpoint"), run.name("endpoint_config")
@@ -150,6 +155,7 @@ def serve(run: Run, model: str, instance_type: str, instance_count: int) -> str:
     return name
 
 
+@recorded("transform")
 def transform(
     run: Run,
     model: str,

@@ -16,7 +16,8 @@ from botocore.model import Shape
 from botocore.validate import ParamValidator
 
 from baton_local.cloud import EmbeddedCloud
-from baton_local.sagemaker.images import registry, url_suffix
+from baton_local.regions import url_suffix
+from baton_local.sagemaker.images import registry
 
 SERVICES = ("iam", "bus", "sagemaker")
 END = ("Completed", "Failed", "Stopped")

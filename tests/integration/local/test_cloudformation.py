@@ -680,17 +680,32 @@ def test_resources_are_made_with_the_deployers_credentials(cloud: Cloud):
     own.delete_stack(StackName="denied")
 
 
-def test_china_has_its_partition_and_suffix(cloud: Cloud):
+@pytest.mark.parametrize(
+    ("region", "partition", "suffix"),
+    [
+        ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
+        ("us-iso-east-1", "aws-iso", "c2s.ic.gov"),
+    ],
+)
+def test_every_partition_has_its_suffix_and_awss_own_policies(cloud: Cloud, region: str, partition: str, suffix: str):
     body = """
-Resources: {B: {Type: AWS::S3::Bucket}}
+Resources:
+  B: {Type: AWS::S3::Bucket}
+  R:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: "sts:AssumeRole"}]
+      ManagedPolicyArns: [!Sub "arn:${AWS::Partition}:iam::aws:policy/AWSXRayDaemonWriteAccess"]
 Outputs:
   Arn: {Value: !GetAtt B.Arn}
   Suffix: {Value: !Sub "${AWS::Partition} ${AWS::URLSuffix}"}
   Domain: {Value: !GetAtt B.RegionalDomainName}
 """
-    cfn = cloud.client("cloudformation", "cn-north-1")
-    out = create(cfn, "cn", body)["Out"]
-    assert out["Arn"].startswith("arn:aws-cn:s3:::cn-b-")
-    assert out["Suffix"] == "aws-cn amazonaws.com.cn"
-    assert out["Domain"].endswith(".s3.cn-north-1.amazonaws.com.cn")
-    cfn.delete_stack(StackName="cn")
+    cfn = cloud.client("cloudformation", region)
+    out = create(cfn, "own", body)["Out"]
+    assert out["Arn"].startswith(f"arn:{partition}:s3:::own-b-")
+    assert out["Suffix"] == f"{partition} {suffix}"
+    assert out["Domain"].endswith(f".s3.{region}.{suffix}")
+    cfn.delete_stack(StackName="own")

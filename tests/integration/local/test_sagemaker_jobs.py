@@ -496,6 +496,24 @@ class TestTransform:
         assert code == "ValidationException"
         assert message.startswith(f'No S3 objects found under S3 URL "{account.uri("no/where")}"')
 
+    @pytest.mark.parametrize(
+        ("changes", "refused"),
+        [
+            ({"MaxConcurrentTransforms": 20, "MaxPayloadInMB": 6}, True),
+            ({"MaxConcurrentTransforms": 17}, True),
+            ({"MaxPayloadInMB": 101}, True),
+            ({"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 25}, False),
+            ({"MaxConcurrentTransforms": 0, "MaxPayloadInMB": 100}, False),
+        ],
+    )
+    def test_payloads_of_more_than_100_mb_at_once_are_refused(
+        self, account: Account, changes: dict[str, int], refused: bool
+    ):
+        # That the model does not exist comes after.
+        code, message = refusal(account.transform, model="no-model", source=account.uri("train/"), **changes)
+        assert code == "ValidationException"
+        assert ("must not exceed 100 MB" in message) == refused
+
     def test_a_model_that_does_not_exist_is_refused(self, account):
         code, message = refusal(account.transform, model="no-model", source=account.uri("train/"))
         assert code == "ValidationException"

@@ -9,10 +9,11 @@ from pathlib import Path
 import botocore.session
 import pytest
 
+from baton_local.regions import url_suffix
 from baton_local.sagemaker import events
 from baton_local.sagemaker.errors import Refusal
 from baton_local.sagemaker.faults import Faults, respond
-from baton_local.sagemaker.images import check_image, registry, url_suffix
+from baton_local.sagemaker.images import check_image, registry
 from baton_local.sagemaker.kmeans import ClientError
 from baton_local.sagemaker.listing import filtered, page
 from baton_local.sagemaker.search import Parameter, Search, read_ranges
@@ -304,7 +305,7 @@ class TestImages:
         assert len(accounts) == 37
         assert accounts["cn-northwest-1"] == "387376663083"
 
-    @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "cn-northwest-1"])
+    @pytest.mark.parametrize("region", sorted(registry()["registries"]))
     def test_the_regions_own_image_is_there(self, region):
         check_image(f"{registry()['registries'][region]}.dkr.ecr.{region}.{url_suffix(region)}/kmeans:1", region)
 

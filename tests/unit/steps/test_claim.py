@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("aws")
 def test_the_first_pipeline_run_gets_the_work_and_hands_the_run_on():
     world.put_row()
     run = world.make_run()
-    assert Run.of(claim(run, "kfp-1")) == Run.of(run.as_dict())
+    assert Run.of(claim(run, "kfp-1")) == Run.of({**run.as_dict(), "pipeline_run_id": "kfp-1"})
     assert world.row()["worker_run_id"] == "kfp-1"
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from baton_local.cloudformation.resources.base import Ignoring, Job, Made, ResourceType, changed
 from baton_local.cloudformation.shapes import UnsupportedProperty, boolean, fit_member, tag_dict, tag_list, text
-
-_URL_SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
+from baton_local.regions import url_suffix
 
 
 def _keep_case(value: Any) -> Any:
@@ -212,7 +211,7 @@ def _cors(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bucket_attributes(job: Job, name: str) -> dict[str, str]:
-    suffix = _URL_SUFFIXES.get(job.partition, "amazonaws.com")
+    suffix = url_suffix(job.region)
     return {
         "Arn": f"arn:{job.partition}:s3:::{name}",
         "DomainName": f"{name}.s3.{suffix}",

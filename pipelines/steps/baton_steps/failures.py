@@ -1,0 +1,106 @@
+"""Why a step failed, written into the run's row, so that the control plane can tell it where nobody reads pods' logs.
+
+The row gets the attribute ``step_failure``, a map of ``step``, ``error`` and ``cause``, under conditions that make it
+the true one: only the pipeline run that does the work writes it, nothing is written after the tombstone, the first
+failure stays, and a step that goes well in the end takes its own back (a pod may have been tried before).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from baton_steps.errors import ClaimLost, RunEnded
+from baton_steps.run import Run
+
+MAX_ERROR = 128
+MAX_CAUSE = 2048
+"""Characters; a DynamoDB item takes 400 KB, and the cause has to be read by a person."""
+
+_OURS = "worker_run_id = :me AND attribute_not_exists(ended_at)"
+# Access key ids (IAM's identifiers page has their prefixes), names and passwords in addresses, the parameters that sign
+# one, and whatever is called a secret, token, password or authorization.
+_SECRETS = (
+    re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"),
+    re.compile(r"(?<=://)[^/@\s]+(?=@)"),
+    re.compile(r"(?i)\bX-Amz-(?:Signature|Credential|Security-Token)=[^&\s\"']+"),
+    re.compile(
+        r"(?i)\b\w*(?:secret|token|password|authorization)\w*[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic)\s+)?[^\s\"',;&]+"
+    ),
+)
+
+Rest = ParamSpec("Rest")
+Result = TypeVar("Result")
+
+
+def recorded(
+    step: str,
+) -> Callable[[Callable[Concatenate[Run, Rest], Result]], Callable[Concatenate[Run, Rest], Result]]:
+    """Record why a step fails; the error goes on to fail the step itself."""
+
+    def decorate(work: Callable[Concatenate[Run, Rest], Result]) -> Callable[Concatenate[Run, Rest], Result]:
+        @functools.wraps(work)
+        def recording(run: Run, /, *rest: Rest.args, **named: Rest.kwargs) -> Result:
+            try:
+                result = work(run, *rest, **named)
+            except Exception as error:
+                record(run, step, error)
+                raise
+            forget(run, step)
+            return result
+
+        return recording
+
+    return decorate
+
+
+def record(run: Run, step: str, error: Exception) -> None:
+    """Write why a step failed into the run's row; a step that must not work for the run has nothing to tell."""
+    if isinstance(error, ClaimLost | RunEnded):
+        return
+    name, cause = describe(error)
+    failure = {"step": {"S": step}, "error": {"S": name}, "cause": {"S": cause}}
+    _update(run, "SET step_failure = :failure", "attribute_not_exists(step_failure)", {":failure": {"M": failure}})
+
+
+def forget(run: Run, step: str) -> None:
+    """Take back what an earlier attempt of this step has written."""
+    _update(run, "REMOVE step_failure", "step_failure.#step = :step", {":step": {"S": step}}, {"#step": "step"})
+
+
+def describe(error: Exception) -> tuple[str, str]:
+    """Return an error's name and its message, without secrets and of bounded length; AWS's own code is its name."""
+    if isinstance(error, ClientError):
+        details = error.response["Error"]
+        name, message = details.get("Code") or type(error).__name__, details.get("Message") or str(error)
+    else:
+        name, message = type(error).__name__, str(error)
+    for secret in _SECRETS:
+        message = secret.sub("[removed]", message)
+    # DynamoDB takes an empty text, and a person nothing from it.
+    return name[:MAX_ERROR], message[:MAX_CAUSE] or "It gives no reason."
+
+
+def _update(
+    run: Run, expression: str, condition: str, values: dict[str, Any], names: dict[str, str] | None = None
+) -> None:
+    """Update the row if it is still this pipeline run's; that it cannot be written never changes how the step ends."""
+    if not run.pipeline_run_id:
+        return
+    try:
+        run.client("dynamodb").update_item(
+            TableName=run.table,
+            Key=run.key(),
+            UpdateExpression=expression,
+            ConditionExpression=f"{_OURS} AND {condition}",
+            ExpressionAttributeValues={":me": {"S": run.pipeline_run_id}, **values},
+            **({"ExpressionAttributeNames": names} if names else {}),
+        )
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        if code != "ConditionalCheckFailedException":
+            print(f"The failure of a step cannot be noted in the run's row: {error}", flush=True)

@@ -1,0 +1,227 @@
+"""``baton local``: what it refuses before the embedded cloud starts, and what it writes and shows of a result."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from baton_cli import beforehand, local
+from baton_cli.main import main
+from baton_cli.show import Screen
+from baton_local import regions, run
+from baton_local.run import Result
+
+
+@pytest.fixture(autouse=True)
+def no_cloud(monkeypatch):
+    """No test here may start a cloud: what is refused is refused before."""
+
+    def start(*_, **__):
+        raise AssertionError("the embedded cloud was started")
+
+    monkeypatch.setattr(local, "EmbeddedCloud", start)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"x")
+    return str(path)
+
+
+def refusal(capsys, *arguments):
+    """Run ``baton local`` and return the one sentence with which it refuses."""
+    assert main(["local", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("baton: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("baton: ").rstrip("\n")
+
+
+# --- regions
+
+
+@pytest.mark.parametrize("verb", ["run", "soak", "up"])
+def test_a_region_that_there_is_not_is_refused_with_some_that_there_are(capsys, verb):
+    said = refusal(capsys, verb, "--region", "nowhere")
+    assert said.startswith("There is no region 'nowhere'; there are, for example, eu-west-1, ")
+
+
+def test_a_region_that_is_nearly_right_is_told(capsys):
+    assert refusal(capsys, "run", "--region", "eu-west-11") == (
+        "There is no region 'eu-west-11'; perhaps eu-west-1 is meant."
+    )
+
+
+@pytest.mark.parametrize("region", ["aws-global", "aws-cn-global", "", "EU-WEST-1", "eu-west-99"])
+def test_what_only_looks_like_a_region_is_none(region):
+    assert regions.problem_with(region)
+
+
+@pytest.mark.parametrize("region", [*regions.EXAMPLES, "us-iso-east-1", "eusc-de-east-1"])
+def test_the_regions_of_every_partition_are_taken(region):
+    assert regions.problem_with(region) is None
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize(("option", "number"), [("--parallel", "0"), ("--runs", "0"), ("--runs", "-3")])
+def test_a_soak_without_runs_is_refused(capsys, option, number):
+    assert refusal(capsys, "soak", option, number) == f"{option} must be 1 or more, not {number}."
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "99999999"])
+def test_what_is_no_port_is_refused(capsys, port):
+    assert refusal(capsys, "up", "--port", port) == f"--port must be from 1 to 65535, not {port}."
+
+
+# --- files to write
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"), [("run", "--json"), ("run", "--log"), ("soak", "--json"), ("soak", "--log"), ("up", "--log")]
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(capsys, tmp_path, verb, option):
+    path = tmp_path / "none" / "dir" / "x"
+    said = refusal(capsys, verb, option, str(path))
+    assert said == f"{option} {path} cannot be written: there is no folder {path.parent}."
+    assert refusal(capsys, verb, option, str(tmp_path)) == f"{option} takes a file, and {tmp_path} is a folder."
+    assert not path.parent.exists()
+
+
+def test_a_file_that_may_not_be_changed_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    monkeypatch.setattr(beforehand.os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="may not be changed by this user"):
+        beforehand.writable("--json", path)
+
+
+@pytest.mark.parametrize("name", ["new.json", "there.json"])
+def test_a_file_that_can_be_written_is_taken_and_left_alone(tmp_path, name):
+    (tmp_path / "there.json").write_text("before")
+    beforehand.writable("--json", tmp_path / name)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+# --- uploads
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("x.json", b"{}", "is no data set of mnist_kmeans: its name must end in .pkl or .pkl.gz."),
+        ("empty.pkl.gz", b"", "has 0 bytes; a data set has from 1 to 268435456."),
+    ],
+)
+def test_a_file_that_start_run_would_refuse_is_refused_at_once(capsys, tmp_path, name, content, why):
+    path, written = tmp_path / name, tmp_path / "result.json"
+    path.write_bytes(content)
+    assert refusal(capsys, "run", "--dataset", str(path), "--json", str(written)) == f"{path} {why}"
+    told = json.loads(written.read_text())
+    assert (told["status"], told["error"], told["cause"]) == ("REFUSED", "UploadRefused", f"{path} {why}")
+
+
+def test_a_file_that_there_is_not_is_refused(capsys, tmp_path):
+    path = tmp_path / "none.pkl"
+    assert refusal(capsys, "run", "--dataset", str(path)) == (
+        f"There is no file {path}: --dataset takes a .pkl or .pkl.gz file."
+    )
+
+
+def test_a_pipeline_that_there_is_not_is_refused(capsys, dataset):
+    said = refusal(capsys, "run", "--pipeline", "nosuch", "--dataset", dataset)
+    assert said == "There is no pipeline 'nosuch'; there are: mnist_kmeans."
+
+
+@pytest.mark.parametrize("text", ['{"deadline_seconds": 1e999}', '{"k": NaN}'])
+def test_an_input_that_json_cannot_say_is_refused(capsys, dataset, text):
+    assert "a number that JSON cannot say" in refusal(capsys, "run", "--dataset", dataset, "--input", text)
+
+
+# --- results
+
+
+class Cloud:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def played(monkeypatch, dataset):
+    """Play a run of which everything but its result is left out."""
+    result = Result("SUCCEEDED", None, None, "bt-1", "arn", "eu-west-1", 1.0)
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: Cloud())
+    monkeypatch.setattr(local, "_one_run", lambda *_: result)
+    return lambda *arguments: main(["local", "run", "--dataset", dataset, *arguments])
+
+
+def test_the_result_is_shown_even_where_it_cannot_be_written(played, capsys, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    path = tmp_path / "result.json"
+    assert played("--json", str(path)) == 2
+    captured = capsys.readouterr()
+    assert "SUCCEEDED" in captured.out
+    assert captured.err == f"baton: --json {path} could not be written: No space left on device.\n"
+
+
+def test_the_result_is_written_where_it_can_be(played, tmp_path):
+    assert played("--json", str(tmp_path / "result.json")) == 0
+    assert json.loads((tmp_path / "result.json").read_text())["run_id"] == "bt-1"
+
+
+def test_the_result_of_nothing_names_all_five_things():
+    things = Result("REFUSED", "UploadRefused", "no", None, None, "eu-west-1", 0.0).as_dict()["sagemaker"]
+    assert things == {
+        kind: {"name": None, "status": "Absent"} for kind in ("tuning", "training", "model", "transform", "endpoint")
+    }
+
+
+def shown(capsys, **changes):
+    Screen().result(Result("SUCCEEDED", None, None, "bt-1", "arn", "eu-west-1", 1.0, **changes))
+    return capsys.readouterr().out
+
+
+def test_what_the_plan_keeps_is_shown_and_is_no_leftover(capsys):
+    out = shown(capsys, kept=["bt-1-config", "bt-1-endpoint", "bt-1-model"])
+    assert "Kept               bt-1-config, bt-1-endpoint, bt-1-model, as the plan says" in out
+    assert "Left over          nothing" in out
+    assert "Kept" not in shown(capsys)
+
+
+def test_the_rows_are_shown(capsys):
+    out = shown(capsys, data={"rows": 70_000, "train_rows": 50_000})
+    assert "Data               70,000 rows prepared, 50,000 trained on" in out
+
+
+@pytest.mark.parametrize(("count", "heading"), [(10, "Ten predictions"), (3, "3 predictions")])
+def test_the_predictions_are_counted(capsys, count, heading):
+    one = {"label": 1, "cluster": 2, "digit": 1, "distance": 0.5}
+    latency = {"p50": 1.0, "p95": 2.0}
+    test = {"predictions": [one] * count, "accuracy": 1, "purity": 1, "rows": 20, "latency_ms": latency}
+    assert f"{heading} of the endpoint:" in shown(capsys, smoke_test=test)
+
+
+def page(content):
+    return {"Body": SimpleNamespace(read=lambda: content)}
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_report_that_cannot_be_copied_costs_no_result(monkeypatch, tmp_path, blocked):
+    monkeypatch.chdir(tmp_path)
+    if blocked:
+        (tmp_path / ".baton").write_text("A file where the folder would be.")
+    s3 = SimpleNamespace(get_object=lambda **_: page(b"<html>"))
+    deployment = SimpleNamespace(client=lambda _service: s3)
+    monkeypatch.setattr(run, "Topic", lambda _deployment: None)
+    found = run.Run(deployment)._fetch("s3://bucket/runs/bt-1/report/report.html")
+    assert found == (None if blocked else ".baton/reports/bt-1.html")
+    assert blocked or Path(found).read_bytes() == b"<html>"
