@@ -227,6 +227,26 @@ class FakeKfp:
         return self._around(f"KFP.{name}", real)
 
 
+class FakeStepFunctions:
+    """Knows how the run's execution stands; None: it has forgotten it."""
+
+    def __init__(self, around: Around) -> None:
+        self.status: str | None = "RUNNING"
+        self.error: ClientError | None = None
+        self._around = around
+
+    def describe_execution(self, executionArn: str) -> dict[str, str]:
+        assert executionArn == EXECUTION
+        return self._around("States.DescribeExecution", self._answer)
+
+    def _answer(self) -> dict[str, str]:
+        if self.error:
+            raise self.error
+        if self.status is None:
+            raise refuse("DescribeExecution", "ExecutionDoesNotExist", "Execution Does Not Exist")
+        return {"status": self.status}
+
+
 class FakeS3:
     """A versioned bucket: what was put, marked as deleted or begun, and never less than asked for by version."""
 
@@ -318,6 +338,7 @@ class EndingWorld:
         self.items = MemoryItems(lambda: self.now, self._around)
         self.sagemaker = FakeSageMaker(self._around)
         self.kfp = FakeKfp(self._around)
+        self.stepfunctions = FakeStepFunctions(self._around)
         self.s3 = FakeS3(self._around)
         self._open_run(after)
         self._make_everything()
@@ -349,7 +370,7 @@ class EndingWorld:
         }
 
     def tools(self) -> Tools:
-        return Tools(self.items, self.sagemaker, self.s3, BUCKET, lambda: self.kfp, "baton")
+        return Tools(self.items, self.sagemaker, self.stepfunctions, self.s3, BUCKET, lambda: self.kfp, "baton")
 
     def call(self, succeeded: bool | None = False) -> Receipt:
         """Invoke clean-up once."""

@@ -8,12 +8,16 @@ pipeline               the pipeline's name
 created_at             epoch seconds of the execution's start; what was created earlier is not this run's
 deadline_at            epoch seconds; no wait is registered after it
 expires_tag            the value of the ``baton:expires-at`` tag (ISO 8601, UTC)
+hold_seconds           how long the plan holds the endpoint of a run that succeeds, after the deadline perhaps
 keeps_endpoint         true where the plan keeps the endpoint of a run that succeeds
 launch_attempt         the attempt that holds, or last held, the launch lease
 launch_lease_until     epoch seconds
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
 ended_at               the tombstone, epoch seconds: nothing may be started for the run any more
+ended_well             true once the state machine has said that the run succeeded (but it may still fail afterwards)
+ended_badly_at         epoch seconds; somebody who knows has said that the run did not succeed, and that is final
+confirmed_at           epoch seconds; Step Functions has said that the execution succeeded, and that is final too
 receipt, receipt_at    the receipt of a clean-up that verified that all is gone
 expires_at             epoch seconds; long after the 14 days in which an execution can be redriven
 =====================  ==============================================================================================
@@ -25,9 +29,9 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from baton.errors import LaunchInProgress, RunEnded
+from baton.errors import LaunchInProgress, NotGoneYet, RunEnded
 from baton.items import ConditionFailed, Item, Items, absent
 
 RUN = "run"
@@ -49,6 +53,7 @@ class Runs:
             "created_at": plan["created_at"],
             "deadline_at": plan["deadline_at"],
             "expires_tag": plan["tags"]["baton:expires-at"],
+            "hold_seconds": plan["after"].get("hold_seconds", 0),
             "keeps_endpoint": plan["after"]["endpoint"] == "keep",
             "expires_at": self._forget_at(plan["deadline_at"]),
         }
@@ -143,11 +148,63 @@ class Runs:
         except ConditionFailed as failed:
             return failed.item
 
-    def keep_receipt(self, run_id: str, receipt: dict[str, Any]) -> Item:
-        """Store the receipt of a finished clean-up."""
+    def end_well(self, run_id: str) -> Item:
+        """Write the tombstone of a run that succeeded, and that it did, in one update; return the row.
+
+        Raises RunEnded where the run was ended before: a redriven execution must not succeed without what its plan
+        promised. A clean-up that was interrupted has no receipt yet, so it may be called again.
+        """
+        now = self._items.now()
+        values = {"ended_at": _number(now), "expires_at": self._forget_at(now), "ended_well": True}
+        with suppress(ConditionFailed):
+            return self._items.update(RUN, run_id, values, only_if=absent("ended_at", "ended_badly_at"))
+        free = absent("ended_badly_at") & (Attr("ended_well").exists() | absent("receipt"))
+        try:
+            return self._items.update(RUN, run_id, {"ended_well": True}, only_if=free)
+        except ConditionFailed:
+            raise RunEnded(
+                f"Run {run_id} was ended and cleaned up; start a new execution instead of redriving this one."
+            ) from None
+
+    def end_badly(self, run_id: str, as_seen: Item | None = None) -> Item:
+        """Fix that the run did not succeed, and with that, that nothing of it stays; return the row.
+
+        Its receipt goes: were the clean-up that follows to die, the janitor must find the run unfinished. With
+        ``as_seen`` it is fixed only if no clean-up of a success went on since that row was read, or else raises
+        ConditionFailed.
+        """
+        values = {"ended_badly_at": _number(self._items.now())}
+        none = ("ended_well", "endpoint_kept_at", "confirmed_at", "receipt", "receipt_at")
+        unchanged = absent("ended_badly_at")
+        if as_seen is not None:
+            unchanged = unchanged & _same(as_seen, "ended_well") & _same(as_seen, "receipt_at")
+        try:
+            return self._items.update(RUN, run_id, {**values, **dict.fromkeys(none)}, only_if=unchanged)
+        except ConditionFailed as failed:
+            if "ended_badly_at" in failed.item:
+                return failed.item
+            raise
+
+    def confirm(self, run_id: str) -> Item:
+        """Note that the execution has succeeded, unless the run was given up; return the row as it is now."""
+        values = {"confirmed_at": _number(self._items.now())}
+        try:
+            return self._items.update(RUN, run_id, values, only_if=absent("ended_badly_at"))
+        except ConditionFailed as failed:
+            return failed.item
+
+    def keep_receipt(self, run_id: str, receipt: dict[str, Any], decided: Item) -> Item:
+        """Store the receipt of a finished clean-up that went by the row ``decided``.
+
+        Raises NotGoneYet where the run was given up meanwhile, so that what the receipt says is kept must go.
+        """
         now = self._items.now()
         values = {"receipt": json.dumps(receipt), "receipt_at": _number(now), "expires_at": self._forget_at(now)}
-        return self._items.update(RUN, run_id, values)
+        same = None if "ended_badly_at" in decided else absent("ended_badly_at")
+        try:
+            return self._items.update(RUN, run_id, values, only_if=same)
+        except ConditionFailed:
+            raise NotGoneYet(f"Run {run_id} was given up while it was cleaned up; what it kept must go.") from None
 
     def _forget_at(self, last_change: float) -> int:
         return int(last_change) + REMEMBER_SECONDS
@@ -156,6 +213,10 @@ class Runs:
 def awaited_pipeline_run(row: Item) -> str | None:
     """Return the id of the KFP run that does the run's work, or None before there is one."""
     return row.get("worker_run_id") or row.get("pipeline_run_id")
+
+
+def _same(row: Item, name: str) -> ConditionBase:
+    return Attr(name).eq(row[name]) if name in row else absent(name)
 
 
 def _number(seconds: float) -> int:
