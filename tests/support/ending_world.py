@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -170,6 +170,10 @@ class FakeRun:
     id: str
     state: str
     display_name: str = RUN_ID
+    parameters: dict[str, str] = field(default_factory=lambda: {"run_id": RUN_ID, "execution_arn": EXECUTION})
+
+    def belongs_to(self, run_id: str, execution_arn: str) -> bool:
+        return self.parameters == {"run_id": run_id, "execution_arn": execution_arn}
 
 
 @dataclass
@@ -216,7 +220,7 @@ class FakeKfp:
         self._call("TerminateRun", effect)
 
     def _copy(self, run: FakeRun | None) -> FakeRun | None:
-        return run and FakeRun(run.id, run.state, run.display_name)
+        return run and replace(run)
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
         def real() -> Any:

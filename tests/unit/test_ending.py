@@ -161,11 +161,23 @@ def test_a_resource_without_this_runs_tag_is_never_changed(kind: str, tags: dict
     assert not [change for change in world.sagemaker.changes if change.endswith(NAMES[kind])]
 
 
-def test_a_foreign_kfp_run_is_never_terminated() -> None:
+@pytest.mark.parametrize(
+    ("display_name", "parameters"),
+    [
+        ("another", {"run_id": RUN_ID, "execution_arn": EXECUTION}),
+        (RUN_ID, {}),
+        (RUN_ID, {"run_id": "bt-another000001"}),
+        (RUN_ID, {"run_id": RUN_ID, "execution_arn": "arn:of:another:stack"}),
+    ],
+)
+def test_a_foreign_kfp_run_is_never_terminated_even_with_a_colliding_name(
+    display_name: str, parameters: dict[str, str]
+) -> None:
     world = EndingWorld()
-    world.kfp.runs["theirs"] = FakeRun("theirs", "RUNNING", display_name="another")
-    world.finish()
+    world.kfp.runs["theirs"] = FakeRun("theirs", "RUNNING", display_name, parameters)
+    receipt = world.finish()
     assert world.kfp.runs["theirs"].state == "RUNNING"
+    assert "theirs" not in {item["name"] for item in receipt["items"]}
 
 
 # --- things that take their time ----------------------------------------------------------------------------------
@@ -269,6 +281,23 @@ def test_kfp_is_asked_about_a_run_whose_launch_is_uncertain() -> None:
     receipt = world.finish()
     assert world.kfp.runs["kfp-1"].state == "CANCELED"
     assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "CANCELED"}
+
+
+def test_kfp_is_asked_about_a_run_that_an_unanswered_post_may_have_made() -> None:
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = "attempt"
+    assert "launch_lease_until" not in world.row, "a later attempt freed its lease"
+    world.finish()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+
+
+def test_a_kfp_run_that_is_deleted_while_it_ends_is_gone() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
+        world.call()
+    world.kfp.runs.clear()
+    assert world.finish()["pipeline_run"] == {"id": "kfp-1", "state": None}
 
 
 def test_a_kfp_run_that_somebody_deleted_is_no_obstacle() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from baton.errors import LaunchInProgress, NotGoneYet, RunEnded
 from baton.items import ConditionFailed
-from baton.runs import REMEMBER_SECONDS, RUN, Runs, awaited_pipeline_run
+from baton.runs import REMEMBER_SECONDS, RUN, SEVERAL, Runs, awaited_pipeline_run
 from tests.support.memory import MemoryItems
 
 RUN_ID = "bt-0sq1x2k4f0a9c"
@@ -188,6 +188,54 @@ def test_a_renewal_that_took_too_long_is_no_licence_to_post(clock: Clock) -> Non
     runs.claim_launch(RUN_ID, "one", 600)
     with pytest.raises(LaunchInProgress, match="held up"):
         runs.renew_launch(RUN_ID, "one", 60, needed_seconds=30)
+
+
+def marked(runs: Runs) -> str | None:
+    mark: str | None = (runs.get(RUN_ID) or {}).get("may_be_posted")
+    return mark
+
+
+def post(runs: Runs, attempt: str) -> None:
+    runs.claim_launch(RUN_ID, attempt, 60)
+    runs.renew_launch(RUN_ID, attempt, 60, needed_seconds=30)
+
+
+def test_who_is_about_to_post_marks_that_there_may_be_a_run(runs: Runs) -> None:
+    runs.claim_launch(RUN_ID, "one", 60)
+    assert marked(runs) is None
+    runs.renew_launch(RUN_ID, "one", 60, needed_seconds=30)
+    assert marked(runs) == "one"
+
+
+def test_a_certain_refusal_takes_the_mark_of_its_own_post_away(runs: Runs) -> None:
+    post(runs, "one")
+    runs.release_launch(RUN_ID, "one")
+    assert marked(runs) is None
+
+
+def test_the_mark_of_an_unanswered_post_outlives_the_attempts_after_it(runs: Runs, clock: Clock) -> None:
+    post(runs, "one")
+    clock.now += 61
+    runs.claim_launch(RUN_ID, "two", 60)
+    runs.release_launch(RUN_ID, "two")
+    assert marked(runs) == "one"
+    post(runs, "three")
+    runs.release_launch(RUN_ID, "three")
+    assert marked(runs) == SEVERAL
+
+
+def test_a_late_refusal_does_not_take_the_mark_of_another_unanswered_post_away(runs: Runs, clock: Clock) -> None:
+    post(runs, "one")
+    clock.now += 61
+    post(runs, "two")
+    runs.release_launch(RUN_ID, "one")
+    assert marked(runs) == SEVERAL
+    assert "launch_lease_until" in (runs.get(RUN_ID) or {}), "it is the other's"
+
+
+def test_the_record_takes_the_place_of_the_mark(runs: Runs) -> None:
+    post(runs, "one")
+    assert "may_be_posted" not in runs.record_launch(RUN_ID, "kfp-a")
 
 
 def test_the_pipeline_run_is_recorded_even_after_the_tombstone(runs: Runs) -> None:

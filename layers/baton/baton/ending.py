@@ -74,6 +74,9 @@ class PipelineRun(Protocol):
     def state(self) -> str:
         """The run's state, such as RUNNING."""
 
+    def belongs_to(self, run_id: str, execution_arn: str) -> bool:
+        """Whether it was posted for a run of Baton's."""
+
 
 class PipelineRuns(Protocol):
     """What clean-up needs of a KFP client; every call may raise KfpUnavailable."""
@@ -322,7 +325,8 @@ class _Ending:
         recorded = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
         experiment = client.find_experiment(self._experiment)
         named = client.find_runs(self._run_id, experiment.id) if experiment else []
-        return list(dict.fromkeys(run_id for run_id in [*recorded, *(run.id for run in named)] if run_id))
+        ours = [run.id for run in named if run.belongs_to(self._run_id, self._row["execution_arn"])]
+        return list(dict.fromkeys(run_id for run_id in [*recorded, *ours] if run_id))
 
     def _end_pipeline_run(self, client: PipelineRuns, pipeline_run_id: str) -> str | None:
         run = client.get_run(pipeline_run_id)
@@ -455,12 +459,9 @@ def _is_settled(resource: Resource, keeps_endpoint: bool | None) -> bool:
 
 
 def _never_launched(row: Item) -> bool:
-    """Whether there is no KFP run to end: none is recorded, and no attempt may have one under way.
-
-    An attempt that frees its lease without a record has launched nothing. Were a POST of an earlier one committed all
-    the same, its first task would find the tombstone, and end that run before it does anything.
-    """
-    return not any(name in row for name in ("launch_lease_until", "pipeline_run_id", "worker_run_id"))
+    """Whether there is no KFP run to end: none is recorded, no POST may have made one, and no attempt is under way."""
+    traces = ("launch_lease_until", "may_be_posted", "pipeline_run_id", "worker_run_id")
+    return not any(name in row for name in traces)
 
 
 def _sighting(resource: Resource) -> str:

@@ -12,6 +12,7 @@ hold_seconds           how long the plan holds the endpoint of a run that succee
 keeps_endpoint         true where the plan keeps the endpoint of a run that succeeds
 launch_attempt         the attempt that holds, or last held, the launch lease
 launch_lease_until     epoch seconds
+may_be_posted          the attempt whose POST may have made a KFP run that nobody recorded; SEVERAL for more than one
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
 ended_at               the tombstone, epoch seconds: nothing may be started for the run any more
@@ -35,6 +36,8 @@ from baton.errors import LaunchInProgress, NotGoneYet, RunEnded
 from baton.items import ConditionFailed, Item, Items, absent
 
 RUN = "run"
+SEVERAL = "several"
+"""The mark of more than one POST without an answer: no single attempt's refusal takes it away."""
 REMEMBER_SECONDS = 60 * 24 * 3600
 """How long a run row outlives its last change: well over the 14 days of Step Functions' redrive."""
 
@@ -103,20 +106,14 @@ class Runs:
             raise LaunchInProgress(f"Another attempt is launching run {run_id}.") from None
 
     def renew_launch(self, run_id: str, attempt: str, lease_seconds: float, needed_seconds: float) -> Item:
-        """Take the lease that this attempt holds for another while, right before it posts.
+        """Take the lease that this attempt holds for another while, right before it posts, and mark that it does.
 
         Raises LaunchInProgress where the attempt holds it no longer, or where less than ``needed_seconds`` are left of
         it because the renewal itself took so long, and RunEnded where the run has a tombstone.
         """
         until = _number(self._items.now() + lease_seconds)
-        held = Attr("launch_attempt").eq(attempt) & Attr("launch_lease_until").exists()
         try:
-            row = self._items.update(
-                RUN,
-                run_id,
-                {"launch_lease_until": until},
-                only_if=Attr("execution_arn").exists() & absent("ended_at") & held,
-            )
+            row = self._mark_post(run_id, attempt, until)
         except ConditionFailed as failed:
             if "ended_at" in failed.item:
                 raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
@@ -125,19 +122,37 @@ class Runs:
             raise LaunchInProgress(f"This attempt was held up too long to launch run {run_id}.")
         return row
 
-    def release_launch(self, run_id: str, attempt: str) -> None:
-        """Free the lease of an attempt that certainly launched nothing; one that others have taken is left alone."""
+    def _mark_post(self, run_id: str, attempt: str, until: int) -> Item:
+        held = Attr("launch_attempt").eq(attempt) & Attr("launch_lease_until").exists()
+        may = Attr("execution_arn").exists() & absent("ended_at") & held
+        first = absent("may_be_posted") | Attr("may_be_posted").eq(attempt)
+        values: dict[str, Any] = {"launch_lease_until": until, "may_be_posted": attempt}
         with suppress(ConditionFailed):
-            self._items.update(RUN, run_id, {"launch_lease_until": None}, only_if=Attr("launch_attempt").eq(attempt))
+            return self._items.update(RUN, run_id, values, only_if=may & first)
+        # An earlier attempt's POST is still uncertain, and no refusal of one of them is the other's.
+        return self._items.update(RUN, run_id, {**values, "may_be_posted": SEVERAL}, only_if=may)
+
+    def release_launch(self, run_id: str, attempt: str) -> None:
+        """Free the lease of an attempt that certainly launched nothing, and take its own mark away.
+
+        A lease that others have taken is left alone, and so is the mark of an attempt whose POST is uncertain.
+        """
+        holds, marked = Attr("launch_attempt").eq(attempt), Attr("may_be_posted").eq(attempt)
+        free: dict[str, Any] = {"launch_lease_until": None}
+        with suppress(ConditionFailed):
+            self._items.update(RUN, run_id, {**free, "may_be_posted": None}, only_if=holds & marked)
+            return
+        with suppress(ConditionFailed):
+            self._items.update(RUN, run_id, free, only_if=holds)
 
     def record_launch(self, run_id: str, pipeline_run_id: str) -> Item:
         """Record the KFP run of a run, tombstone or not, and free the lease; return the row as it is now.
 
-        It is written even after a tombstone, so that clean-up knows what to terminate.
+        It is written even after a tombstone, so that clean-up knows what to terminate. The record takes the place of
+        the mark: whatever else was posted, clean-up asks Kubeflow Pipelines for all of the run's.
         """
-        return self._items.update(
-            RUN, run_id, {"pipeline_run_id": pipeline_run_id, "launch_lease_until": None}, only_if=None
-        )
+        values = {"pipeline_run_id": pipeline_run_id, "launch_lease_until": None, "may_be_posted": None}
+        return self._items.update(RUN, run_id, values)
 
     def end(self, run_id: str) -> Item:
         """Write the tombstone (the first one stays) and return the row."""
