@@ -26,7 +26,12 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> Receipt:
 
 def _tools() -> Tools:
     config = settings()
-    items = DynamoItems.named(config.table)
     return Tools(
-        items, client("sagemaker"), client("s3"), config.bucket, lambda: kfp_client(config), config.kfp_experiment
+        items=DynamoItems.named(config.table),
+        sagemaker=client("sagemaker"),
+        stepfunctions=client("stepfunctions"),
+        s3=client("s3"),
+        bucket=config.bucket,
+        pipelines=lambda: kfp_client(config),
+        experiment=config.kfp_experiment,
     )

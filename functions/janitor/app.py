@@ -32,6 +32,6 @@ def _tell(done: Round) -> None:
     for reason, found in done.counts().items():
         count(f"JanitorFound{reason.capitalize()}", found)
     logger.info("The janitor has made its round.", extra=done.as_dict())
-    if done.handed_over:
+    if done.to_tell:
         subject, text = message_of(done)
         client("sns").publish(TopicArn=settings().topic_arn, Subject=subject, Message=text)

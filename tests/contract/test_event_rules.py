@@ -219,7 +219,7 @@ def test_the_end_of_an_execution_is_valid_input_for_clean_up(name: str) -> None:
     assert request.execution_arn == event["detail"]["executionArn"]
     assert request.run_id == run_id_for(request.execution_arn, event["detail"]["startDate"] // 1000)
     assert is_run_id(request.run_id)
-    assert request.succeeded is False
+    assert request.succeeded is None, "the event may be late, so clean-up asks how the execution ended"
 
 
 def test_clean_up_derives_the_run_that_the_plan_derived() -> None:

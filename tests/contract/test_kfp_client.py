@@ -6,8 +6,12 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import os
+import socket
 import ssl
 import time
+from contextlib import contextmanager, suppress
+from threading import Thread
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import boto3
@@ -22,7 +26,7 @@ from cryptography.x509.oid import NameOID
 from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable, LaunchUncertain
 from baton.kfp import KfpClient, RunState, connect
 from baton.kfp import client as client_module
-from baton.kfp.models import Run
+from baton.kfp.models import Run, Version
 from baton.kfp.transport import Request, Transport, Unanswered, Unreached
 from baton.things import PHASES, Phase
 from tests.support.kfp_fake import API, FakeKfp, as_json, serving, uploaded_file
@@ -413,6 +417,66 @@ def test_a_direct_server_with_an_unknown_certificate_is_not_trusted(fake, author
             client.get_run("r")
 
 
+# --- TLS that fails before, or after, something was sent --------------------------------------------------------------
+
+
+@contextmanager
+def breaking_tls(context):
+    """Serve one TLS connection: take its request, and answer with a record that cannot be deciphered."""
+    taken = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with suppress(OSError), connection, context.wrap_socket(connection, server_side=True) as secured:
+                taken.append(secured.recv(65536))
+                os.write(secured.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
+                secured.recv(1)
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], taken
+        thread.join(10)
+
+
+@pytest.fixture
+def trusting(authority):
+    """Make a client of a port on this host that trusts the authority."""
+
+    def client(port):
+        pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cadata=authority.pem.decode()))
+        return KfpClient(Transport(f"https://localhost:{port}", pool), sleep=lambda _: None)
+
+    return client
+
+
+VERSION = Version("version-1", "pipeline-1", "v")
+
+
+def test_a_tls_error_after_the_post_was_sent_leaves_the_launch_uncertain(authority, trusting, tmp_path):
+    with breaking_tls(authority.server_context(tmp_path)) as (port, taken), pytest.raises(LaunchUncertain):
+        trusting(port).create_run("bt-1", "experiment-1", VERSION, {})
+    assert taken[0].startswith(b"POST ")
+
+
+def test_a_tls_error_before_anything_was_sent_is_a_wrong_configuration(authority, trusting, fake, tmp_path):
+    context = Authority().server_context(tmp_path)
+
+    def wrap(sock):
+        return context.wrap_socket(sock, server_side=True)
+
+    with serving(fake.answer, wrap) as port, pytest.raises(KfpMisconfigured, match="TLS connection"):
+        trusting(port).create_run("bt-1", "experiment-1", VERSION, {})
+    assert fake.requests == []
+
+
 def test_the_transport_uses_urllib3_2():
     # read1, which keeps a dripping answer from blocking, came with it.
     assert int(urllib3.__version__.split(".")[0]) >= 2
+
+
+def test_a_listed_run_carries_the_parameters_by_which_it_is_known(client):
+    run = launch(client)
+    assert {"run_id", "runtime_config"} <= set(kfp_server_api.V2beta1Run.openapi_types)
+    [listed] = client.find_runs("bt-1", run.experiment_id)
+    assert listed.parameters == run.parameters == {"k": 10, "x": 0.5}

@@ -124,7 +124,7 @@ def test_a_failed_execution_fails_again_when_redriven(here: Stage) -> None:
     assert (again["status"], again["error"], again["redriveCount"]) == ("FAILED", "GateNotMet", 1)
 
 
-def test_an_execution_stopped_while_it_held_its_endpoint_ends_as_the_run_deserves_when_redriven(here: Stage) -> None:
+def test_an_execution_stopped_while_it_held_its_endpoint_is_refused_when_redriven(here: Stage) -> None:
     run = Run(here.deployment)
     execution = run.start(here.good, {"after": {"endpoint": "hold", "hold_seconds": 20}, "parameters": QUICK})
     wait_until(lambda: "Hold endpoint" in _states(here, execution), "the run never held its endpoint")
@@ -133,7 +133,7 @@ def test_an_execution_stopped_while_it_held_its_endpoint_ends_as_the_run_deserve
     assert (stopped.status, stopped.leftovers) == ("ABORTED", [])
     here.deployment.client("stepfunctions").redrive_execution(executionArn=execution)
     again = run.follow(execution)
-    assert (again.status, again.leftovers) == ("SUCCEEDED", [])
+    assert (again.status, again.error, again.leftovers) == ("FAILED", "RunEnded", [])
 
 
 def test_a_run_makes_as_many_transitions_as_it_is_said_to_cost(here: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -182,6 +182,10 @@ class FakeRun:
     id: str
     state: str
     display_name: str = RUN_ID
+    parameters: dict[str, str] = field(default_factory=lambda: {"run_id": RUN_ID, "execution_arn": EXECUTION})
+
+    def belongs_to(self, run_id: str, execution_arn: str) -> bool:
+        return self.parameters == {"run_id": run_id, "execution_arn": execution_arn}
 
 
 @dataclass
@@ -228,7 +232,7 @@ class FakeKfp:
         self._call("TerminateRun", effect)
 
     def _copy(self, run: FakeRun | None) -> FakeRun | None:
-        return run and FakeRun(run.id, run.state, run.display_name)
+        return run and replace(run)
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
         def real() -> Any:
@@ -237,6 +241,26 @@ class FakeKfp:
             return effect()
 
         return self._around(f"KFP.{name}", real)
+
+
+class FakeStepFunctions:
+    """Knows how the run's execution stands; None: it has forgotten it."""
+
+    def __init__(self, around: Around) -> None:
+        self.status: str | None = "RUNNING"
+        self.error: ClientError | None = None
+        self._around = around
+
+    def describe_execution(self, executionArn: str) -> dict[str, str]:
+        assert executionArn == EXECUTION
+        return self._around("States.DescribeExecution", self._answer)
+
+    def _answer(self) -> dict[str, str]:
+        if self.error:
+            raise self.error
+        if self.status is None:
+            raise refuse("DescribeExecution", "ExecutionDoesNotExist", "Execution Does Not Exist")
+        return {"status": self.status}
 
 
 class FakeS3:
@@ -330,6 +354,7 @@ class EndingWorld:
         self.items = MemoryItems(lambda: self.now, self._around)
         self.sagemaker = FakeSageMaker(self._around)
         self.kfp = FakeKfp(self._around)
+        self.stepfunctions = FakeStepFunctions(self._around)
         self.s3 = FakeS3(self._around)
         self._open_run(after)
         self._make_everything()
@@ -361,7 +386,7 @@ class EndingWorld:
         }
 
     def tools(self) -> Tools:
-        return Tools(self.items, self.sagemaker, self.s3, BUCKET, lambda: self.kfp, "baton")
+        return Tools(self.items, self.sagemaker, self.stepfunctions, self.s3, BUCKET, lambda: self.kfp, "baton")
 
     def call(self, succeeded: bool | None = False) -> Receipt:
         """Invoke clean-up once."""

@@ -89,6 +89,22 @@ class LaunchWorld:
         }
 
 
+def on(world: LaunchWorld, name: str, fault: Fault, times: int = 1) -> None:
+    """Let a fault befall the next calls of this name."""
+    left = [times]
+    before = world.around
+
+    def around(called: str, effect: Callable[[], Any]) -> Any:
+        if called == name and left[0]:
+            left[0] -= 1
+            world.calls.append(called)
+            return fault(called, effect)
+        return before(called, effect)
+
+    world.around = around  # type: ignore[method-assign]
+    world.items._around = around
+
+
 def crash_after(name: str, effect: Callable[[], Any]) -> Any:
     effect()
     raise Crash(name)

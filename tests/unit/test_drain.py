@@ -289,7 +289,7 @@ def test_each_event_goes_to_whom_it_was_meant_for(letters: FakeAws, capsys: pyte
     assert (invoked["FunctionName"], json.loads(invoked["Payload"])) == ("start", UPLOAD)
     assert invoked["InvocationType"] == "Event"
     [started] = letters.called("stepfunctions.start_execution")
-    request = {"execution_arn": RUN, "start_time": 1790000000000, "succeeded": False}
+    request = {"execution_arn": RUN, "start_time": 1790000000000}
     assert (started["stateMachineArn"], json.loads(started["input"])) == (SWEEPER, request)
     [sent] = letters.called("sqs.send_message")
     assert (sent["QueueUrl"], json.loads(sent["MessageBody"])) == ("https://sqs/outcomes", OUTCOME)

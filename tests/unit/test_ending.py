@@ -8,7 +8,15 @@ import botocore.session
 import pytest
 
 from baton.ending import Request
-from baton.errors import CleanUpIncomplete, InvalidInput, KfpUnavailable, NotGoneYet, TransientAwsError
+from baton.errors import (
+    CleanUpIncomplete,
+    InvalidInput,
+    KfpUnavailable,
+    NotGoneYet,
+    RunEnded,
+    TransientAwsError,
+    Undecided,
+)
 from baton.names import run_id_for
 from baton.runs import RUN, Runs
 from tests.support.ending_world import (
@@ -192,11 +200,23 @@ def test_a_resource_without_this_runs_tag_is_never_changed(kind: str, tags: dict
     assert not [change for change in world.sagemaker.changes if change.endswith(NAMES[kind])]
 
 
-def test_a_foreign_kfp_run_is_never_terminated() -> None:
+@pytest.mark.parametrize(
+    ("display_name", "parameters"),
+    [
+        ("another", {"run_id": RUN_ID, "execution_arn": EXECUTION}),
+        (RUN_ID, {}),
+        (RUN_ID, {"run_id": "bt-another000001"}),
+        (RUN_ID, {"run_id": RUN_ID, "execution_arn": "arn:of:another:stack"}),
+    ],
+)
+def test_a_foreign_kfp_run_is_never_terminated_even_with_a_colliding_name(
+    display_name: str, parameters: dict[str, str]
+) -> None:
     world = EndingWorld()
-    world.kfp.runs["theirs"] = FakeRun("theirs", "RUNNING", display_name="another")
-    world.finish()
+    world.kfp.runs["theirs"] = FakeRun("theirs", "RUNNING", display_name, parameters)
+    receipt = world.finish()
     assert world.kfp.runs["theirs"].state == "RUNNING"
+    assert "theirs" not in {item["name"] for item in receipt["items"]}
 
 
 # --- things that take their time ----------------------------------------------------------------------------------
@@ -302,6 +322,23 @@ def test_kfp_is_asked_about_a_run_whose_launch_is_uncertain() -> None:
     assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "CANCELED"}
 
 
+def test_kfp_is_asked_about_a_run_that_an_unanswered_post_may_have_made() -> None:
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = "attempt"
+    assert "launch_lease_until" not in world.row, "a later attempt freed its lease"
+    world.finish()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+
+
+def test_a_kfp_run_that_is_deleted_while_it_ends_is_gone() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
+        world.call()
+    world.kfp.runs.clear()
+    assert world.finish()["pipeline_run"] == {"id": "kfp-1", "state": None}
+
+
 def test_a_kfp_run_that_somebody_deleted_is_no_obstacle() -> None:
     world = EndingWorld()
     world.kfp.runs.clear()
@@ -386,18 +423,14 @@ def test_a_succeeded_run_whose_plan_keeps_the_endpoint_keeps_it_without_expiry()
     assert world.row["endpoint_kept_at"] == START + 600
 
 
-@pytest.mark.parametrize(("after", "succeeded"), [("delete", True), ("hold", True), ("keep", False), ("keep", None)])
+@pytest.mark.parametrize(
+    ("after", "succeeded"),
+    [("delete", True), ("hold", True), ("keep", False), ("delete", False), ("delete", None), ("hold", None)],
+)
 def test_any_other_endpoint_goes(after: str, succeeded: bool | None) -> None:
     world = EndingWorld(after=after)
     world.finish(succeeded=succeeded)
     assert "endpoint" not in world.sagemaker.things
-
-
-def test_whoever_does_not_know_how_the_run_ended_leaves_a_kept_endpoint_alone() -> None:
-    world = EndingWorld(after="keep")
-    world.finish(succeeded=True)
-    assert actions(world.finish(succeeded=None))["endpoint"] == "kept"
-    assert world.sagemaker.things["endpoint"].status == "InService"
 
 
 def test_a_run_that_fails_after_it_kept_its_endpoint_loses_it() -> None:
@@ -413,9 +446,133 @@ def test_a_run_that_fails_after_it_kept_its_endpoint_loses_it() -> None:
 def test_a_kept_endpoint_that_its_owner_deleted_takes_configuration_and_model_along() -> None:
     world = EndingWorld(after="keep")
     world.finish(succeeded=True)
+    world.stepfunctions.status = "SUCCEEDED"
     del world.sagemaker.things["endpoint"]
     world.finish(succeeded=None)
     assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+
+
+# --- who does not know how the run ended asks Step Functions ------------------------------------------------------
+
+
+def _ends(status: str) -> bool:
+    return status not in ("RUNNING", "PENDING_REDRIVE")
+
+
+EXECUTION_STATUSES = list(
+    botocore.session.get_session().get_service_model("stepfunctions").shape_for("ExecutionStatus").enum
+)
+
+
+@pytest.mark.parametrize("status", [s for s in EXECUTION_STATUSES if _ends(s) and s != "SUCCEEDED"])
+def test_an_execution_that_ended_badly_loses_what_its_clean_up_had_kept(status: str) -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    world.stepfunctions.status = status
+    assert actions(world.finish(succeeded=None))["endpoint"] == "deleted"
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+    assert not {"ended_well", "endpoint_kept_at", "confirmed_at"} & set(world.row)
+
+
+def test_an_execution_that_succeeded_keeps_its_endpoint_and_is_not_asked_about_again() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    world.stepfunctions.status = "SUCCEEDED"
+    world.now += 60
+    assert actions(world.finish(succeeded=None))["endpoint"] == "kept"
+    assert world.row["confirmed_at"] == int(world.now)
+    world.stepfunctions.status = None
+    assert actions(world.finish(succeeded=None))["endpoint"] == "kept"
+    assert world.calls.count("States.DescribeExecution") == 1
+
+
+@pytest.mark.parametrize("status", [s for s in EXECUTION_STATUSES if not _ends(s)])
+@pytest.mark.parametrize("before", ["its own clean-up", "its own clean-up's tombstone", "nothing"])
+def test_while_the_execution_goes_on_nobody_who_does_not_know_touches_an_endpoint_to_keep(
+    before: str, status: str
+) -> None:
+    world = EndingWorld(after="keep")
+    if before == "its own clean-up":
+        world.finish(succeeded=True)
+    elif before != "nothing":
+        Runs(world.items).end_well(RUN_ID)
+    world.stepfunctions.status = status
+    receipt = world.row.get("receipt")
+    for _ in range(3):
+        with pytest.raises((NotGoneYet, Undecided)) as raised:
+            world.call(succeeded=None)
+        world.tick()
+    assert raised.type is Undecided
+    assert {"endpoint", "endpoint_config", "model"} <= set(world.sagemaker.things)
+    assert not [change for change in world.sagemaker.changes if change.startswith("Delete") and "Tags" not in change]
+    assert world.s3.listing() == sorted(KEPT + OTHERS), "everything else is done"
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+    assert world.row.get("receipt") == receipt, "who cannot decide gives no receipt"
+
+
+def test_an_execution_that_nobody_remembers_and_nobody_confirmed_loses_its_endpoint() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    world.stepfunctions.status = None
+    assert actions(world.finish(succeeded=None))["endpoint"] == "deleted"
+
+
+def test_a_persons_word_deletes_even_what_was_confirmed_and_the_janitor_finishes_it() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    world.stepfunctions.status = "SUCCEEDED"
+    world.finish(succeeded=None)
+    with pytest.raises(NotGoneYet):
+        world.call(succeeded=False)
+    assert not {"receipt", "confirmed_at"} & set(world.row)
+    world.tick()
+    assert actions(world.finish(succeeded=None))["endpoint"] == "deleted"
+
+
+def test_the_late_event_of_an_abort_does_not_undo_the_success_of_its_redrive() -> None:
+    world = EndingWorld(after="keep")
+    world.stepfunctions.status = "RUNNING"
+    world.finish(succeeded=True)
+    world.stepfunctions.status = "SUCCEEDED"
+    assert actions(world.finish(succeeded=None))["endpoint"] == "kept"
+
+
+@pytest.mark.parametrize("after", ["delete", "hold", "keep"])
+def test_a_redriven_execution_of_a_run_that_was_cleaned_up_is_refused(after: str) -> None:
+    world = EndingWorld(after=after)
+    world.stepfunctions.status = "ABORTED"
+    world.finish(succeeded=None)
+    world.stepfunctions.status = "RUNNING"
+    with pytest.raises(RunEnded, match="start a new execution"):
+        world.call(succeeded=True)
+
+
+def test_a_redriven_execution_is_refused_as_soon_as_its_end_is_known_not_only_with_the_receipt() -> None:
+    world = EndingWorld(after="hold")
+    world.stepfunctions.status = "ABORTED"
+    with pytest.raises(NotGoneYet):
+        world.call(succeeded=None)
+    with pytest.raises(RunEnded):
+        world.call(succeeded=True)
+
+
+def test_a_success_that_is_told_again_after_its_receipt_is_no_redrive() -> None:
+    world = EndingWorld(after="keep")
+    world.finish(succeeded=True)
+    assert actions(world.call(succeeded=True))["endpoint"] == "kept"
+
+
+def test_an_end_that_cannot_be_asked_for_keeps_nothing_else_from_going() -> None:
+    world = EndingWorld(after="keep")
+    world.stepfunctions.error = refuse("DescribeExecution", "ThrottlingException", "Rate exceeded")
+    with pytest.raises(NotGoneYet):
+        world.call(succeeded=None)
+    world.tick()
+    with pytest.raises(TransientAwsError, match="Rate exceeded"):
+        world.call(succeeded=None)
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+    world.stepfunctions.error, world.stepfunctions.status = None, "FAILED"
+    assert actions(world.finish(succeeded=None))["endpoint"] == "deleted"
 
 
 # --- runs that are not there --------------------------------------------------------------------------------------

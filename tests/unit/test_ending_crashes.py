@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from baton.errors import BatonError
+from baton.errors import BatonError, NotGoneYet, RunEnded, Undecided
 from tests.support.ending_world import EndingWorld, Killed, Thing
 
 
@@ -23,7 +24,7 @@ def story(name: str) -> tuple[EndingWorld, bool]:
 STORIES = ["aborted run", "failed training", "endpoint still creating", "kept endpoint"]
 
 
-def outcome(world: EndingWorld, succeeded: bool) -> dict[str, Any]:
+def outcome(world: EndingWorld, succeeded: bool | None) -> dict[str, Any]:
     """Finish the clean-up and return what is left, and what the receipt says of it."""
     receipt = world.finish(succeeded)
     said = {item["kind"]: (item["action"], item["status"], item["reason"]) for item in receipt["items"]}
@@ -66,7 +67,7 @@ def test_overtaken_by_another_caller_after_any_call_it_ends_as_if_undisturbed(na
         assert outcome(world, succeeded) == expected, f"overtaken after call {number}, {world.calls[number - 1]}"
 
 
-def overtake_after(world: EndingWorld, number: int, succeeded: bool) -> None:
+def overtake_after(world: EndingWorld, number: int, succeeded: bool | None) -> None:
     def overtake(calls: int) -> None:
         if calls == number:
             world.interrupt = lambda calls: None
@@ -77,6 +78,99 @@ def overtake_after(world: EndingWorld, number: int, succeeded: bool) -> None:
                     raise
 
     world.interrupt = overtake
+
+
+CALLS_OF_A_SWEEP = 40
+"""No fewer calls does a sweep make that finds everything still there."""
+
+
+# --- overtaken by one who does not know ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_overtaken_after_any_call_by_one_who_does_not_know_it_ends_as_if_undisturbed(name: str) -> None:
+    """As when an event comes twice while the run's own clean-up is under way: its execution goes on."""
+    expected, calls = undisturbed(name)
+    for number in range(1, calls + 1):
+        world, succeeded = story(name)
+        overtake_after(world, number, None)
+        assert outcome(world, succeeded) == expected, f"overtaken after call {number}, {world.calls[number - 1]}"
+
+
+def test_a_sweep_that_the_whole_end_of_a_good_run_overtakes_after_any_call_keeps_its_endpoint() -> None:
+    expected, _calls = undisturbed("kept endpoint")
+    for number in range(1, CALLS_OF_A_SWEEP):
+        world, _ = story("kept endpoint")
+        overtaken_by_end(world, number)
+        assert outcome(world, succeeded=None) == expected, f"overtaken after call {number}, {world.calls[number - 1]}"
+
+
+def overtaken_by_end(world: EndingWorld, number: int) -> None:
+    """Let the run's own clean-up, and its execution, come to their good end after a call of a sweep."""
+
+    def end(calls: int) -> None:
+        if calls == number:
+            world.interrupt = lambda calls: None
+            world.finish(succeeded=True)
+            world.stepfunctions.status = "SUCCEEDED"
+
+    world.interrupt = end
+    with suppress(NotGoneYet, Undecided):
+        world.call(succeeded=None)
+    assert world.stepfunctions.status == "SUCCEEDED", "a sweep makes more calls than are interrupted here"
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_sweep_of_an_aborted_run_that_a_redrive_overtakes_after_any_call_leaves_no_success_without_its_endpoint(
+    succeeds: bool,
+) -> None:
+    """Either the redriven clean-up is refused and nothing is left, or it succeeds and its endpoint stays."""
+    seen = set()
+    for number in range(1, CALLS_OF_A_SWEEP):
+        world, _ = story("kept endpoint")
+        world.stepfunctions.status = "ABORTED"
+        was_refused = overtaken_by_redrive(world, number, succeeds)
+        world.stepfunctions.status = "FAILED" if was_refused or not succeeds else "SUCCEEDED"
+        world.finish(succeeded=None)
+        kept = "endpoint" in world.sagemaker.things
+        assert kept is (world.stepfunctions.status == "SUCCEEDED"), f"after call {number}, {world.calls[number - 1]}"
+        seen.add(kept)
+    assert seen == ({True, False} if succeeds else {False})
+
+
+def overtaken_by_redrive(world: EndingWorld, number: int, succeeds: bool) -> bool:
+    """Redrive the execution after a call of the sweep; return whether its own clean-up was refused."""
+    refused = []
+
+    def redrive(calls: int) -> None:
+        if calls == number:
+            world.interrupt = lambda calls: None
+            world.stepfunctions.status = "RUNNING"
+            try:
+                world.finish(succeeded=succeeds)
+            except RunEnded:
+                refused.append(number)
+
+    world.interrupt = redrive
+    with suppress(NotGoneYet, Undecided):
+        world.call(succeeded=None)
+    world.interrupt = lambda calls: None
+    return bool(refused)
+
+
+def test_killed_after_its_tombstone_and_overtaken_the_clean_up_of_a_success_still_finds_its_endpoint() -> None:
+    """The order that lost one: the tombstone, a crash, a doubled event, and the retry."""
+    world, succeeded = story("kept endpoint")
+    crash_after(world, 2)
+    with pytest.raises(Killed):
+        world.call(succeeded)
+    assert world.calls == ["GetItem run", "UpdateItem run"]
+    world.interrupt = lambda calls: None
+    for _ in range(3):
+        with pytest.raises((NotGoneYet, Undecided)):
+            world.call(succeeded=None)
+        world.tick()
+    assert {item["kind"]: item["action"] for item in world.finish(succeeded)["items"]}["endpoint"] == "kept"
 
 
 def test_a_kept_endpoint_whose_run_dies_before_its_receipt_is_deleted_by_the_clean_up_of_the_failed_run() -> None:

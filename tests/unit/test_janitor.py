@@ -76,13 +76,13 @@ class Hour:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
-def test_a_run_whose_end_nobody_heard_of_is_handed_over_as_failed(status: str) -> None:
+def test_a_run_whose_end_nobody_heard_of_is_handed_over_and_clean_up_asks_how_it_ended(status: str) -> None:
     hour = Hour()
     run_id = hour.run(1, status)
     done = hour.round()
     assert [handed.reason for handed in done.handed_over] == ["unfinished"]
     (request,) = hour.stepfunctions.started.values()
-    assert request == {"execution_arn": "arn:execution:1", "run_id": run_id, "succeeded": False}
+    assert request == {"execution_arn": "arn:execution:1", "run_id": run_id}
 
 
 def test_a_run_whose_execution_is_forgotten_is_over() -> None:
@@ -111,7 +111,8 @@ def test_a_running_run_is_left_alone_until_its_resources_expire() -> None:
 def test_a_run_with_a_receipt_is_left_alone_without_a_call() -> None:
     hour = Hour()
     hour.run(1, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 90_000 + LATE_SECONDS, expires_tag=EXPIRED)
-    hour.run(2, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 90_000, ended_well=True)
+    well = {"ended_well": True, "endpoint_kept_at": NOW - 90_000, "confirmed_at": NOW - 80_000}
+    hour.run(2, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 80_000, **well)
     done = hour.round()
     assert (done.looked_at, done.handed_over) == (0, [])
 
@@ -122,9 +123,95 @@ def test_a_receipt_that_a_late_write_may_have_overtaken_is_looked_at_once_more()
     assert hour.reasons() == {}
     hour.now += LATE_SECONDS
     assert hour.reasons() == {run_id: "late"}
-    Runs(hour.items).keep_receipt(run_id, {})
+    Runs(hour.items).keep_receipt(run_id, {}, decided={})
     hour.now += 3600
     assert hour.reasons() == {}
+
+
+# --- a run that was cleaned up as a success, and whose end is to come ---------------------------------------------
+
+
+def after_its_clean_up(hour: Hour, status: str | None, **attributes: Any) -> str:
+    """Add a run whose own clean-up kept its endpoint, so that only its report and its notification were to come."""
+    kept = {"ended_at": NOW - 60, "receipt": "{}", "receipt_at": NOW - 50, "ended_well": True}
+    return hour.run(1, status, **{**kept, "endpoint_kept_at": NOW - 55, **attributes})
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", None])
+def test_an_endpoint_that_was_kept_for_a_run_that_failed_afterwards_is_found(status: str | None) -> None:
+    hour = Hour()
+    run_id = after_its_clean_up(hour, status)
+    assert hour.reasons() == {run_id: "unfinished"}
+    (request,) = hour.stepfunctions.started.values()
+    assert "succeeded" not in request
+
+
+def test_it_is_found_however_late_and_until_somebody_has_decided() -> None:
+    hour = Hour()
+    long_ago = {"ended_at": NOW - 900_000, "receipt_at": NOW - 800_000, "endpoint_kept_at": NOW - 800_000}
+    run_id = after_its_clean_up(hour, "ABORTED", **long_ago)
+    assert hour.reasons() == {run_id: "unfinished"}
+    hour.now += 3600
+    assert hour.reasons() == {run_id: "unfinished"}
+    runs = Runs(hour.items)
+    runs.keep_receipt(run_id, {}, decided=runs.end_badly(run_id))
+    hour.now += 3600
+    assert hour.reasons() == {}
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "PENDING_REDRIVE"])
+def test_while_its_execution_goes_on_no_late_look_is_spent(status: str) -> None:
+    hour = Hour()
+    run_id = after_its_clean_up(hour, status)
+    aborted = hour.run(2, status, ended_at=NOW - 60, receipt="{}", receipt_at=NOW - 50)
+    hour.now += LATE_SECONDS
+    assert hour.reasons() == {}
+    hour.stepfunctions.statuses = dict.fromkeys(hour.stepfunctions.statuses, "SUCCEEDED")
+    hour.now += 3600
+    assert hour.reasons() == {run_id: "late", aborted: "late"}
+
+
+def test_a_success_is_looked_at_once_more_which_confirms_it_and_then_left_alone() -> None:
+    hour = Hour()
+    run_id = after_its_clean_up(hour, "SUCCEEDED")
+    assert hour.reasons() == {}, "a function may be under way for a while yet"
+    hour.now += LATE_SECONDS
+    assert hour.reasons() == {run_id: "late"}
+    runs = Runs(hour.items)
+    runs.keep_receipt(run_id, {}, decided=runs.confirm(run_id))
+    hour.now += 3600
+    assert hour.round().looked_at == 0
+
+
+def test_a_success_whose_clean_up_took_long_is_confirmed_all_the_same() -> None:
+    hour = Hour()
+    run_id = after_its_clean_up(hour, "SUCCEEDED", ended_at=NOW - 9000)
+    assert hour.reasons() == {run_id: "late"}
+
+
+def test_nobody_is_told_of_a_late_look() -> None:
+    hour = Hour()
+    after_its_clean_up(hour, "SUCCEEDED", ended_at=NOW - 9000)
+    done = hour.round()
+    assert (len(done.handed_over), done.to_tell) == (1, [])
+    unfinished = hour.run(2, "ABORTED")
+    hour.now += 3600
+    done = hour.round()
+    subject, text = message_of(done)
+    assert subject == "Baton: the janitor cleaned up after 1 run(s)"
+    assert unfinished in text
+    assert "(late)" not in text
+
+
+# --- the run that is overdue --------------------------------------------------------------------------------------
+
+
+def test_the_time_for_which_a_run_holds_its_endpoint_does_not_make_it_overdue() -> None:
+    hour = Hour()
+    hour.run(1, "RUNNING", deadline_at=NOW - 7200, hold_seconds=7000)
+    assert hour.round().overdue_seconds == 200
+    hour.run(2, "RUNNING", deadline_at=NOW - 300)
+    assert hour.round().overdue_seconds == 300
 
 
 def test_the_tombstone_of_an_execution_that_never_planned_is_left_alone() -> None:

@@ -19,7 +19,7 @@ from baton.kfp.client import POST_SECONDS
 from baton.kfp.transport import Unreached
 from baton.launching import LEASE_SECONDS, kfp_names, runtime_parameters
 from tests.support.kfp_fake import grpc_error
-from tests.support.launch_world import PACKAGED, LaunchWorld, lose_answer, lose_request
+from tests.support.launch_world import MAX_ATTEMPTS, PACKAGED, LaunchWorld, lose_answer, lose_request, on
 from tests.support.starting import settings_of
 
 PIPELINE = PACKAGED.get("mnist_kmeans")
@@ -28,22 +28,6 @@ PIPELINE = PACKAGED.get("mnist_kmeans")
 @pytest.fixture
 def world():
     return LaunchWorld()
-
-
-def on(world, name, fault, times=1):
-    """Let a fault befall the next calls of this name."""
-    left = [times]
-    before = world.around
-
-    def around(called, effect):
-        if called == name and left[0]:
-            left[0] -= 1
-            world.calls.append(called)
-            return fault(called, effect)
-        return before(called, effect)
-
-    world.around = around
-    world.items._around = around
 
 
 def answering(reply):
@@ -200,6 +184,56 @@ def test_after_a_launch_without_an_answer_the_server_is_given_time(world):
     world.now += 2
     world.launch()
     assert len(world.posted) == 1
+
+
+def test_an_unanswered_post_is_remembered_whatever_the_attempts_after_it_meet(world):
+    def unreached(name, effect):
+        raise Unreached("connection refused")
+
+    on(world, "POST /runs", lose_answer)
+    with pytest.raises(LaunchUncertain):
+        world.launch()
+    world.now += LEASE_SECONDS + 1
+    on(world, "GET /runs", unreached, times=99)
+    for _ in range(MAX_ATTEMPTS - 1):
+        with pytest.raises(KfpUnavailable):
+            world.launch()
+        world.now += LEASE_SECONDS + 1
+    assert [run["state"] for run in world.posted] == ["PENDING"]
+    assert not {"launch_lease_until", "pipeline_run_id"} & set(world.row)
+    assert "may_be_posted" in world.row, "clean-up asks Kubeflow Pipelines"
+
+
+# --- whose run it is --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"run_id": "bt-another000001"}, {"execution_arn": "another"}])
+def test_somebodys_run_of_the_same_name_is_neither_adopted_nor_terminated(world, parameters):
+    experiment = world.fake._id("experiment")
+    world.fake.experiments[experiment] = {"experiment_id": experiment, "display_name": "baton"}
+    given = {} if parameters is None else {"runtime_config": {"parameters": {"run_id": world.run_id, **parameters}}}
+    if parameters == {}:
+        given = {"runtime_config": {}}
+    asked = {"display_name": world.run_id, "experiment_id": experiment, **given}
+    theirs = world.fake.add_run(asked)
+    facts = world.launch()
+    assert facts["id"] != theirs["run_id"]
+    assert len(world.posted) == 2
+    world.runs.end(world.run_id)
+    with pytest.raises(RunEnded):
+        world.launch()
+    assert {run["run_id"]: run["state"] for run in world.posted} == {
+        theirs["run_id"]: "PENDING",
+        facts["id"]: "CANCELING",
+    }
+
+
+def test_a_run_without_the_executions_arn_among_its_parameters_is_known_by_the_run_id(world):
+    experiment = world.fake._id("experiment")
+    world.fake.experiments[experiment] = {"experiment_id": experiment, "display_name": "baton"}
+    config = {"parameters": {"run_id": world.run_id}}
+    ours = world.fake.add_run({"display_name": world.run_id, "experiment_id": experiment, "runtime_config": config})
+    assert world.launch()["id"] == ours["run_id"]
 
 
 @pytest.mark.parametrize(

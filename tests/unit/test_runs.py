@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from baton.errors import LaunchInProgress, RunEnded
-from baton.runs import REMEMBER_SECONDS, RUN, Runs, awaited_pipeline_run
+from baton.errors import LaunchInProgress, NotGoneYet, RunEnded
+from baton.items import ConditionFailed
+from baton.runs import REMEMBER_SECONDS, RUN, SEVERAL, Runs, awaited_pipeline_run
 from tests.support.memory import MemoryItems
 
 RUN_ID = "bt-0sq1x2k4f0a9c"
@@ -59,6 +60,7 @@ def test_a_planned_run_has_a_row_with_what_its_plan_fixed(runs: Runs) -> None:
         "created_at": START,
         "deadline_at": START + 7200,
         "expires_tag": "2026-05-05T09:30:12Z",
+        "hold_seconds": 0,
         "keeps_endpoint": True,
         "expires_at": START + 7200 + REMEMBER_SECONDS,
     }
@@ -188,6 +190,54 @@ def test_a_renewal_that_took_too_long_is_no_licence_to_post(clock: Clock) -> Non
         runs.renew_launch(RUN_ID, "one", 60, needed_seconds=30)
 
 
+def marked(runs: Runs) -> str | None:
+    mark: str | None = (runs.get(RUN_ID) or {}).get("may_be_posted")
+    return mark
+
+
+def post(runs: Runs, attempt: str) -> None:
+    runs.claim_launch(RUN_ID, attempt, 60)
+    runs.renew_launch(RUN_ID, attempt, 60, needed_seconds=30)
+
+
+def test_who_is_about_to_post_marks_that_there_may_be_a_run(runs: Runs) -> None:
+    runs.claim_launch(RUN_ID, "one", 60)
+    assert marked(runs) is None
+    runs.renew_launch(RUN_ID, "one", 60, needed_seconds=30)
+    assert marked(runs) == "one"
+
+
+def test_a_certain_refusal_takes_the_mark_of_its_own_post_away(runs: Runs) -> None:
+    post(runs, "one")
+    runs.release_launch(RUN_ID, "one")
+    assert marked(runs) is None
+
+
+def test_the_mark_of_an_unanswered_post_outlives_the_attempts_after_it(runs: Runs, clock: Clock) -> None:
+    post(runs, "one")
+    clock.now += 61
+    runs.claim_launch(RUN_ID, "two", 60)
+    runs.release_launch(RUN_ID, "two")
+    assert marked(runs) == "one"
+    post(runs, "three")
+    runs.release_launch(RUN_ID, "three")
+    assert marked(runs) == SEVERAL
+
+
+def test_a_late_refusal_does_not_take_the_mark_of_another_unanswered_post_away(runs: Runs, clock: Clock) -> None:
+    post(runs, "one")
+    clock.now += 61
+    post(runs, "two")
+    runs.release_launch(RUN_ID, "one")
+    assert marked(runs) == SEVERAL
+    assert "launch_lease_until" in (runs.get(RUN_ID) or {}), "it is the other's"
+
+
+def test_the_record_takes_the_place_of_the_mark(runs: Runs) -> None:
+    post(runs, "one")
+    assert "may_be_posted" not in runs.record_launch(RUN_ID, "kfp-a")
+
+
 def test_the_pipeline_run_is_recorded_even_after_the_tombstone(runs: Runs) -> None:
     runs.claim_launch(RUN_ID, "one", 60)
     runs.end(RUN_ID)
@@ -203,7 +253,62 @@ def test_the_run_that_claimed_the_work_is_awaited_before_the_one_that_was_launch
 
 def test_a_receipt_is_kept_with_its_time(runs: Runs, clock: Clock) -> None:
     clock.now += 10
-    row = runs.keep_receipt(RUN_ID, {"complete": True})
+    row = runs.keep_receipt(RUN_ID, {"complete": True}, decided=runs.end(RUN_ID))
     assert json.loads(row["receipt"]) == {"complete": True}
     assert row["receipt_at"] == START + 10
     assert row["expires_at"] == START + 10 + REMEMBER_SECONDS
+
+
+def test_a_success_writes_its_tombstone_and_that_it_is_one_in_one_update(runs: Runs, clock: Clock) -> None:
+    row = runs.end_well(RUN_ID)
+    assert (row["ended_at"], row["ended_well"], row["expires_at"]) == (START, True, START + REMEMBER_SECONDS)
+    clock.now += 100
+    assert runs.end_well(RUN_ID)["ended_at"] == START
+
+
+def test_a_success_whose_clean_up_was_overtaken_or_interrupted_may_be_told_again(runs: Runs) -> None:
+    runs.end(RUN_ID)
+    assert runs.end_well(RUN_ID)["ended_well"] is True
+    runs.keep_receipt(RUN_ID, {}, decided=runs.end(RUN_ID))
+    assert runs.end_well(RUN_ID)["ended_well"] is True
+
+
+def test_a_success_after_a_clean_up_that_knew_of_none_is_refused(runs: Runs) -> None:
+    runs.keep_receipt(RUN_ID, {}, decided=runs.end(RUN_ID))
+    with pytest.raises(RunEnded, match="instead of redriving"):
+        runs.end_well(RUN_ID)
+    assert "ended_well" not in (runs.get(RUN_ID) or {})
+
+
+def test_a_run_that_was_given_up_never_succeeds_again(runs: Runs) -> None:
+    runs.end_well(RUN_ID)
+    runs.keep_receipt(RUN_ID, {}, decided=runs.end(RUN_ID))
+    row = runs.end_badly(RUN_ID)
+    assert not {"ended_well", "receipt", "receipt_at", "confirmed_at"} & set(row)
+    with pytest.raises(RunEnded):
+        runs.end_well(RUN_ID)
+    assert "confirmed_at" not in runs.confirm(RUN_ID)
+    assert runs.end_badly(RUN_ID) == row
+
+
+@pytest.mark.parametrize("what", ["the state machine says that it succeeded", "its clean-up ends"])
+def test_who_asked_gives_a_run_up_only_as_it_saw_it(runs: Runs, clock: Clock, what: str) -> None:
+    seen = runs.end(RUN_ID)
+    if what == "its clean-up ends":
+        runs.end_well(RUN_ID)
+        seen = runs.keep_receipt(RUN_ID, {}, decided=seen)
+        clock.now += 1
+        runs.keep_receipt(RUN_ID, {}, decided=seen)
+    else:
+        runs.end_well(RUN_ID)
+    with pytest.raises(ConditionFailed):
+        runs.end_badly(RUN_ID, as_seen=seen)
+    assert "ended_badly_at" in runs.end_badly(RUN_ID, as_seen=runs.end(RUN_ID))
+
+
+def test_a_receipt_of_what_was_kept_is_not_stored_once_the_run_was_given_up(runs: Runs) -> None:
+    decided = runs.end_well(RUN_ID)
+    given_up = runs.end_badly(RUN_ID)
+    with pytest.raises(NotGoneYet):
+        runs.keep_receipt(RUN_ID, {}, decided)
+    assert "receipt" in runs.keep_receipt(RUN_ID, {}, given_up)

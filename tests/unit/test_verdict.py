@@ -25,6 +25,12 @@ JOB_CAUSE = {"error": "JobFailed", "cause": "AlgorithmError: k is larger than th
 SMOKE_TEST = {"passed": True, "accuracy": 0.55, "purity": 0.57, "latency_ms": {"p50": 1}, "predictions": [{"row": 1}]}
 
 
+def test_a_success_that_clean_up_refused_because_the_run_was_ended_says_so():
+    broke = lambda_failure("RunEnded", "Run bt-x was ended and cleaned up.")
+    verdict = verdict_of(state(receipt=None, clean_up_failure=broke), URI)
+    assert (verdict["error"], verdict["cause"]) == ("RunEnded", "Run bt-x was ended and cleaned up.")
+
+
 def test_a_good_run_succeeds_with_its_output():
     verdict = verdict_of(state(smoke_test=SMOKE_TEST), URI)
     assert verdict["status"] == "SUCCEEDED"

@@ -7,14 +7,17 @@ The order is what makes it safe to call at any point, again, and by several call
 3. requests to end everything that is this run's, each tried whatever becomes of the others;
 4. a second look, made after the pipeline run has ended: only what is not there any more counts as gone.
 
+Whether an endpoint is kept hangs on how the run ended. The state machine says so, a person may; whoever else calls does
+not know, and Step Functions is asked. Two attributes of the row are final: ``ended_badly_at`` and ``confirmed_at``; see
+docs/adr/0007-ending.md for why no order of callers loses an endpoint that was promised, or leaves one that was not.
+
 Clean-up adds these attributes to the run's row (see ``baton.runs`` for the others):
 
 =====================  ==============================================================================================
 cause                  JSON of ``{"error", "cause"}``, or of null, as the first survey found it
 made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
-pipeline_runs          JSON of ``{id: state}``: the run's KFP runs, when first seen
+seen_<KFP run id>      the state of one of the run's KFP runs, when first seen
 swept                  JSON of the counts of what was deleted from the bucket so far
-ended_well             true once the state machine has said that the run succeeded
 endpoint_kept_at       epoch seconds; the endpoint stays, and its expiry was lifted
 =====================  ==============================================================================================
 """
@@ -30,7 +33,17 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton.errors import BatonError, CleanUpIncomplete, InvalidInput, KfpUnavailable, NotGoneYet, TransientAwsError
+from baton.errors import (
+    BatonError,
+    CleanUpIncomplete,
+    InvalidInput,
+    KfpUnavailable,
+    NotGoneYet,
+    RunEnded,
+    TransientAwsError,
+    Undecided,
+)
+from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import ConditionFailed, Item, Items, absent
 from baton.names import Layout, Names, run_id_for
 from baton.objects import RunObjects, Swept
@@ -61,6 +74,9 @@ class PipelineRun(Protocol):
     def state(self) -> str:
         """The run's state, such as RUNNING."""
 
+    def belongs_to(self, run_id: str, execution_arn: str) -> bool:
+        """Whether it was posted for a run of Baton's."""
+
 
 class PipelineRuns(Protocol):
     """What clean-up needs of a KFP client; every call may raise KfpUnavailable."""
@@ -80,7 +96,7 @@ class PipelineRuns(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """Which run is to end, and whether it succeeded; None where the caller does not know."""
+    """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked."""
 
     execution_arn: str
     run_id: str
@@ -130,8 +146,11 @@ class _Progress:
             if not is_transient(error):
                 self.refused.add(kind)
 
-    def conclude(self) -> None:
-        """Raise unless all is well: what a retry may mend first, because only its end shows whether the rest stays."""
+    def conclude(self, undecided: str = "") -> None:
+        """Raise unless all is well: what a retry may mend first, because only its end shows whether the rest stays.
+
+        ``undecided`` says what nobody can decide yet, though everything else is done.
+        """
         words = [f"{thing} is still there" for thing in self.going] + [str(error) for error in self.errors]
         message = "; ".join(words)
         if self.going:
@@ -143,6 +162,8 @@ class _Progress:
             raise TransientAwsError(message)
         if self.errors:
             raise CleanUpIncomplete(message)
+        if undecided:
+            raise Undecided(undecided)
 
 
 @dataclass(frozen=True)
@@ -154,6 +175,7 @@ class Tools:
 
     items: Items
     sagemaker: Any
+    stepfunctions: Any
     s3: Any
     bucket: str
     pipelines: Callable[[], PipelineRuns]
@@ -164,15 +186,17 @@ def clean_up(request: Request, tools: Tools) -> Receipt:
     """Delete what the run made and return the receipt.
 
     Raises NotGoneYet, KfpUnavailable or TransientAwsError where the same call helps later, and CleanUpIncomplete
-    where it does not; each time everything that could be done has been done.
+    where it does not; each time everything that could be done has been done. Raises Undecided where all is done but
+    for an endpoint of which only the execution's end says whether it stays, and RunEnded for a success that comes
+    after the run was ended.
     """
     runs = Runs(tools.items)
     with retryable_aws_errors():
         _require_match(request, runs.get(request.run_id))
-        row = runs.end(request.run_id)
+        row = runs.end_well(request.run_id) if request.succeeded else runs.end(request.run_id)
         ending = _Ending(tools, request, row)
         receipt = ending.carry_out() if "execution_arn" in row else ending.nothing_made()
-        runs.keep_receipt(request.run_id, receipt)
+        runs.keep_receipt(request.run_id, receipt, ending.row)
     return receipt
 
 
@@ -181,14 +205,22 @@ class _Ending:
 
     def __init__(self, tools: Tools, request: Request, row: Item) -> None:
         self._items = tools.items
+        self._runs = Runs(tools.items)
+        self._stepfunctions = tools.stepfunctions
         self._survey = Survey(tools.sagemaker)
         self._objects = RunObjects(tools.s3, Layout(tools.bucket, request.run_id))
         self._pipelines = tools.pipelines
         self._experiment = tools.experiment
         self._run_id = request.run_id
         self._succeeded = request.succeeded
+        self._ended_well: bool | None = None
         self._row = row
         self._progress = _Progress()
+
+    @property
+    def row(self) -> Item:
+        """The run's row as this call last saw it."""
+        return self._row
 
     def nothing_made(self) -> Receipt:
         """Return the receipt of an execution that never had a plan, and so never made anything."""
@@ -197,6 +229,7 @@ class _Ending:
 
     def carry_out(self) -> Receipt:
         """End everything, look again, and return the receipt; raise where something is still there."""
+        self._ended_well = self._how_it_ended()
         found = self._survey.look(self._run_id)
         self._remember(found)
         keeps = self._settle_endpoint(found)
@@ -204,14 +237,44 @@ class _Ending:
         self._end_resources(found, keeps)
         left = self._look_again(keeps)
         self._sweep_objects()
-        self._progress.conclude()
+        self._progress.conclude("" if keeps is not None else self._question())
         return self._receipt(left, pipeline_runs, self._objects.kept())
+
+    # --- how the run ended ------------------------------------------------------------------------------------------
+
+    def _how_it_ended(self) -> bool | None:
+        """Return whether the run ended well, fixed in its row; None while nobody can say."""
+        if self._succeeded is None:
+            with self._progress.attempt():
+                return self._ask()
+            return None
+        if not self._succeeded:
+            self._row = self._runs.end_badly(self._run_id)
+        return self._succeeded
+
+    def _ask(self) -> bool | None:
+        while not {"ended_badly_at", "confirmed_at"} & set(self._row):
+            status = status_of(self._stepfunctions, self._row["execution_arn"])
+            if not is_over(status):
+                return None
+            if status == SUCCEEDED:
+                self._row = self._runs.confirm(self._run_id)
+                continue
+            try:
+                self._row = self._runs.end_badly(self._run_id, as_seen=self._row)
+            except ConditionFailed as failed:
+                # The execution was redriven, and its own clean-up went on since this call read the row.
+                self._row = failed.item
+        return "ended_badly_at" not in self._row
+
+    def _question(self) -> str:
+        return f"The execution of run {self._run_id} goes on, so only its end tells whether its endpoint stays."
 
     # --- what the row keeps, so that a later call still knows it ---------------------------------------------------
 
     def _remember(self, found: Mapping[str, Resource]) -> None:
         made = {f"made_{kind}": _sighting(r) for kind, r in found.items() if r.belongs_to(self._run_id)}
-        cause = None if self._succeeded else failure_of(found, self._run_id)
+        cause = None if self._ended_well else failure_of(found, self._run_id)
         try:
             self._update({"cause": json.dumps(cause), **made}, only_if=absent("cause"))
         except ConditionFailed as failed:
@@ -220,20 +283,23 @@ class _Ending:
             if new:
                 self._update(new)
 
-    def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool:
-        """Decide whether the endpoint stays, and note it in the row before anything is done about it."""
-        is_there = found["endpoint"].belongs_to(self._run_id)
-        if self._succeeded is None:
-            return is_there and "endpoint_kept_at" in self._row
-        keeps = is_there and bool(self._succeeded and self._row["keeps_endpoint"])
-        if self._succeeded and "ended_well" not in self._row:
-            self._update({"ended_well": True})
-        if keeps and "endpoint_kept_at" not in self._row:
-            self._update({"endpoint_kept_at": int(self._items.now())})
-        if not keeps and "endpoint_kept_at" in self._row:
-            # The receipt goes too: were this call to die, the janitor must find the run unfinished.
-            self._update({"endpoint_kept_at": None, "ended_well": None, "receipt": None, "receipt_at": None})
-        return keeps
+    def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool | None:
+        """Return whether the endpoint stays, noted in the row before anything is done about it; None: not decided."""
+        if not self._row["keeps_endpoint"] or self._ended_well is False:
+            return False
+        if self._ended_well is None:
+            return None
+        if not found["endpoint"].belongs_to(self._run_id):
+            return False
+        if self._succeeded and "endpoint_kept_at" not in self._row:
+            self._note_that_it_is_kept()
+        return "endpoint_kept_at" in self._row
+
+    def _note_that_it_is_kept(self) -> None:
+        try:
+            self._update({"endpoint_kept_at": int(self._items.now())}, only_if=absent("ended_badly_at"))
+        except ConditionFailed:
+            raise RunEnded(f"Run {self._run_id} was given up while it was cleaned up.") from None
 
     def _update(self, values: Mapping[str, Any], only_if: Any = None) -> None:
         self._row = self._items.update(RUN, self._run_id, values, only_if=only_if)
@@ -259,7 +325,8 @@ class _Ending:
         recorded = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
         experiment = client.find_experiment(self._experiment)
         named = client.find_runs(self._run_id, experiment.id) if experiment else []
-        return list(dict.fromkeys(run_id for run_id in [*recorded, *(run.id for run in named)] if run_id))
+        ours = [run.id for run in named if run.belongs_to(self._run_id, self._row["execution_arn"])]
+        return list(dict.fromkeys(run_id for run_id in [*recorded, *ours] if run_id))
 
     def _end_pipeline_run(self, client: PipelineRuns, pipeline_run_id: str) -> str | None:
         run = client.get_run(pipeline_run_id)
@@ -274,13 +341,16 @@ class _Ending:
         return run.state
 
     def _remember_pipeline_run(self, pipeline_run_id: str, state: str) -> None:
-        seen = _load(self._row, "pipeline_runs", {})
-        if pipeline_run_id not in seen:
-            self._update({"pipeline_runs": json.dumps({**seen, pipeline_run_id: state})})
+        name = f"seen_{pipeline_run_id}"
+        if name not in self._row:
+            try:
+                self._update({name: state}, only_if=absent(name))
+            except ConditionFailed as failed:
+                self._row = failed.item
 
     # --- SageMaker --------------------------------------------------------------------------------------------------
 
-    def _end_resources(self, found: Mapping[str, Resource], keeps: bool) -> None:
+    def _end_resources(self, found: Mapping[str, Resource], keeps: bool | None) -> None:
         ours = {kind: resource for kind, resource in found.items() if resource.belongs_to(self._run_id)}
         for kind in JOBS:
             if kind in ours and ours[kind].status == "InProgress":
@@ -288,7 +358,7 @@ class _Ending:
                     self._survey.stop(ours[kind])
         if keeps:
             self._keep_endpoint(ours)
-        else:
+        elif keeps is False:
             self._delete_serving(ours)
 
     def _keep_endpoint(self, ours: Mapping[str, Resource]) -> None:
@@ -307,7 +377,7 @@ class _Ending:
                 with self._progress.attempt(kind):
                     self._survey.delete(ours[kind])
 
-    def _look_again(self, keeps: bool) -> dict[str, Resource]:
+    def _look_again(self, keeps: bool | None) -> dict[str, Resource]:
         left = self._survey.look(self._run_id)
         self._remember(left)
         for kind, resource in left.items():
@@ -367,7 +437,7 @@ class _Ending:
         return "stopped" if was_going and resource.status == "Stopped" else "kept"
 
     def _pipeline_item(self, run_id: str, state: str) -> dict[str, Any]:
-        first_state = _load(self._row, "pipeline_runs", {}).get(run_id, state)
+        first_state = self._row.get(f"seen_{run_id}", state)
         was_going = not _is_end(first_state)
         action = "terminated" if was_going and state == "CANCELED" else "kept"
         return {"kind": PIPELINE_RUN, "name": run_id, "action": action, "status": state, "reason": None}
@@ -382,20 +452,17 @@ def _is_end(pipeline_run_state: str) -> bool:
     return phase_of(PIPELINE_RUN, pipeline_run_state) in (Phase.SUCCEEDED, Phase.FAILED)
 
 
-def _is_settled(resource: Resource, keeps_endpoint: bool) -> bool:
+def _is_settled(resource: Resource, keeps_endpoint: bool | None) -> bool:
     """Whether one of the run's own resources may stand as it is when clean-up is done."""
     if resource.kind in JOBS:
         return not resource.moving
-    return keeps_endpoint and not resource.expires
+    return keeps_endpoint is None or (keeps_endpoint and not resource.expires)
 
 
 def _never_launched(row: Item) -> bool:
-    """Whether there is no KFP run to end: none is recorded, and no attempt may have one under way.
-
-    An attempt that frees its lease without a record has launched nothing. Were a POST of an earlier one committed all
-    the same, its first task would find the tombstone, and end that run before it does anything.
-    """
-    return not any(name in row for name in ("launch_lease_until", "pipeline_run_id", "worker_run_id"))
+    """Whether there is no KFP run to end: none is recorded, no POST may have made one, and no attempt is under way."""
+    traces = ("launch_lease_until", "may_be_posted", "pipeline_run_id", "worker_run_id")
+    return not any(name in row for name in traces)
 
 
 def _sighting(resource: Resource) -> str:

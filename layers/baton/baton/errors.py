@@ -113,6 +113,12 @@ class NotGoneYet(BatonError):
     retryable = True
 
 
+class Undecided(BatonError):
+    """The run's execution goes on, so clean-up does not know yet whether its endpoint stays; call again."""
+
+    retryable = True
+
+
 class Unsettled(BatonError):
     """An event says that a thing ended and its Describe does not agree yet; look again."""
 

@@ -2,10 +2,14 @@
 
 It starts from the run rows, never from tags alone. A run is handed over
 
-- ``unfinished``: its execution is over, and there is no receipt (the status event was lost, or clean-up gave up);
+- ``unfinished``: its execution is over, and there is no receipt (the status event was lost, or clean-up gave up), or
+  its clean-up was that of a success, and then it failed all the same: what it kept must go;
 - ``expired``: there is no receipt, and the time in its ``baton:expires-at`` tag has passed, ended or not;
 - ``late``: its receipt came so soon after its tombstone that a function that was under way then may have written
-  something afterwards. It is looked at once more, when no function can be under way any longer.
+  something afterwards. It is looked at once more, when its execution is over and no function can be under way any
+  longer; the clean-up then also notes for good that the execution succeeded, where it did.
+
+The clean-up asks Step Functions itself how the run ended, when it acts: an execution may be redriven meanwhile.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import Item
 from baton.runs import Runs
 from baton.transient import retryable_aws_errors
@@ -30,7 +35,6 @@ LATE_SECONDS = 1200
 """Longer than the 900 s that a Lambda function may run: after it nothing of an ended execution is under way."""
 
 _TIME_TO_FINISH_MS = 10_000
-_OVER_BADLY = ("FAILED", "TIMED_OUT", "ABORTED")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Round:
     """What a round looked at and did; ``not_reached`` are the rows left to the next round for want of time.
 
     ``oldest_waiter_seconds``: the age of the oldest run that has not ended; ``overdue_seconds``: how far the one that
-    is furthest past its deadline is past it.
+    is furthest past its deadline is past it, the time for which it holds its endpoint not counted.
     """
 
     looked_at: int = 0
@@ -60,6 +64,11 @@ class Round:
         """Return how many runs were handed over, by reason."""
         counted = Counter(handed.reason for handed in self.handed_over)
         return {reason: counted[reason] for reason in REASONS}
+
+    @property
+    def to_tell(self) -> list[HandedOver]:
+        """What somebody should hear of: every run is looked at once more, and that is no news."""
+        return [handed for handed in self.handed_over if handed.reason != LATE]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the round as the function's answer."""
@@ -96,7 +105,7 @@ class Janitor:
     def _measure(self, rows: list[Item], done: Round) -> None:
         waiting = [row for row in rows if "ended_at" not in row]
         done.oldest_waiter_seconds = max((self._now() - row["created_at"] for row in waiting), default=0)
-        done.overdue_seconds = max((self._now() - row["deadline_at"] for row in waiting), default=0)
+        done.overdue_seconds = max((self._now() - _time_is_up_at(row) for row in waiting), default=0)
 
     def _in_turn(self, rows: list[Item]) -> list[Item]:
         # Were there too many for one round, each hour begins elsewhere, so that every row has its turn.
@@ -105,41 +114,38 @@ class Janitor:
 
     def _may_be_left(self, row: Item) -> bool:
         # A row without execution_arn is the tombstone of an execution that never planned, and made nothing.
-        return "execution_arn" in row and ("receipt" not in row or self._is_late(row))
+        if "execution_arn" not in row:
+            return False
+        return "receipt" not in row or self._is_late(row) or _is_unconfirmed(row)
 
     def _is_late(self, row: Item) -> bool:
-        if "ended_well" in row or "ended_at" not in row:
-            return False
-        settled_at: float = row["ended_at"] + LATE_SECONDS
-        return bool(row["receipt_at"] < settled_at <= self._now())
+        return self._is_quiet(row) and bool(row["receipt_at"] < row["ended_at"] + LATE_SECONDS)
+
+    def _is_quiet(self, row: Item) -> bool:
+        """Whether no function of the run can be under way any more."""
+        return "ended_at" in row and bool(row["ended_at"] + LATE_SECONDS <= self._now())
 
     def _look(self, row: Item, done: Round) -> None:
-        status = self._status(row["execution_arn"])
+        status = status_of(self._stepfunctions, row["execution_arn"])
         reason = self._reason(row, status)
-        if reason and (started := self._hand_over(row, status)):
+        if reason and (started := self._hand_over(row, reason)):
             done.handed_over.append(HandedOver(row["name"], reason, started))
 
     def _reason(self, row: Item, status: str | None) -> str | None:
-        if "receipt" in row:
-            return LATE
-        if status != "RUNNING":
+        if not is_over(status):
+            return EXPIRED if "receipt" not in row and self._is_expired(row) else None
+        if "receipt" not in row or (_is_unconfirmed(row) and status != SUCCEEDED):
             return UNFINISHED
-        return EXPIRED if datetime.fromisoformat(row["expires_tag"]).timestamp() <= self._now() else None
+        return LATE if self._is_quiet(row) else None
 
-    def _status(self, execution_arn: str) -> str | None:
-        """Return the execution's status, or None where Step Functions has forgotten it: it is over, then."""
-        try:
-            answer = self._stepfunctions.describe_execution(executionArn=execution_arn)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
-                return None
-            raise
-        status: str = answer["status"]
-        return status
+    def _is_expired(self, row: Item) -> bool:
+        return datetime.fromisoformat(row["expires_tag"]).timestamp() <= self._now()
 
-    def _hand_over(self, row: Item, status: str | None) -> str | None:
+    def _hand_over(self, row: Item, reason: str) -> str | None:
         """Start the clean-up of a run, at most once an hour; return its execution's ARN, or None if it was started."""
-        request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **_how_it_ended(row, status)}
+        # An execution that goes on past its expiry has not succeeded; of any other, clean-up learns how it ended.
+        verdict = {"succeeded": False} if reason == EXPIRED else {}
+        request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **verdict}
         try:
             answer = self._stepfunctions.start_execution(
                 stateMachineArn=self._machine,
@@ -159,15 +165,18 @@ class Janitor:
 
 def message_of(done: Round) -> tuple[str, str]:
     """Return subject and text of the message that tells of a round which had to act."""
-    count = len(done.handed_over)
+    count = len(done.to_tell)
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    lines = [f"- {handed.run_id} ({handed.reason}): {handed.execution_arn}" for handed in done.handed_over]
+    lines = [f"- {handed.run_id} ({handed.reason}): {handed.execution_arn}" for handed in done.to_tell]
     text = "\n".join([f"{when}: the janitor started the clean-up of {count} run(s) that nobody had finished:", *lines])
     return f"Baton: the janitor cleaned up after {count} run(s)", text
 
 
-def _how_it_ended(row: Item, status: str | None) -> dict[str, bool]:
-    # An execution that runs past its expiry has not succeeded, and one that is forgotten goes by its row's own word.
-    if status in _OVER_BADLY or (status == "RUNNING" and "receipt" not in row):
-        return {"succeeded": False}
-    return {"succeeded": True} if status == "SUCCEEDED" else {}
+def _is_unconfirmed(row: Item) -> bool:
+    """Whether the run was cleaned up as a success, and Step Functions has not been heard yet to say that it is one."""
+    return bool({"ended_well", "endpoint_kept_at"} & set(row)) and "confirmed_at" not in row
+
+
+def _time_is_up_at(row: Item) -> float:
+    until: float = row["deadline_at"] + row.get("hold_seconds", 0)
+    return until

@@ -4,7 +4,8 @@ KFP has no idempotency key and its names are not unique, so three things togethe
 
 1. a lease in the run's row lets one attempt at a time look the run up by its name (the run id) and then post;
 2. a POST without an answer keeps its lease, so that the next POST comes only after a look-up that is late enough to
-   see what the server committed;
+   see what the server committed, and it leaves a mark in the row, so that clean-up asks Kubeflow Pipelines even if
+   nobody ever learns what became of it;
 3. a POST that is committed later still is caught by the pipeline's first task, which claims the run's row.
 
 An attempt that finds no free lease may still adopt what it finds by name, because adopting posts nothing.
@@ -70,7 +71,7 @@ class Launcher:
         self._kfp.require_version()
         experiment = self._kfp.find_or_create_experiment(self._settings.kfp_experiment)
         version = self._version(pipeline)
-        run = self._find_or_post(plan["run_id"], attempt, experiment.id, version, parameters)
+        run = self._find_or_post(plan, attempt, experiment.id, version, parameters)
         return self._facts(run.id, run)
 
     def _open_row(self, plan: Mapping[str, Any]) -> Item:
@@ -78,41 +79,53 @@ class Launcher:
             return self._runs.require_open(plan["run_id"])
         except RunEnded:
             # An earlier attempt may have crashed between its POST and its look at the tombstone.
-            self._terminate_all(plan["run_id"])
+            self._terminate_all(plan)
             raise
 
     def _find_or_post(
-        self, run_id: str, attempt: str, experiment_id: str, version: Version, parameters: Mapping[str, Any]
+        self,
+        plan: Mapping[str, Any],
+        attempt: str,
+        experiment_id: str,
+        version: Version,
+        parameters: Mapping[str, Any],
     ) -> Run:
+        run_id = plan["run_id"]
         try:
             self._runs.claim_launch(run_id, attempt, LEASE_SECONDS)
         except LaunchInProgress:
-            found = self._find(run_id, experiment_id)
+            found = self._find(plan, experiment_id)
             if found is None:
                 raise
             return self._record(run_id, found)
-        found = self._find_or_release(run_id, attempt, experiment_id)
+        found = self._find_or_release(plan, attempt, experiment_id)
         return self._record(run_id, found or self._post(run_id, attempt, experiment_id, version, parameters))
 
-    def _find(self, run_id: str, experiment_id: str) -> Run | None:
-        return next(iter(self._kfp.find_runs(run_id, experiment_id)), None)
+    def _ours(self, plan: Mapping[str, Any], experiment_id: str) -> list[Run]:
+        """Return the KFP runs that were posted for this run, oldest first: those of its name *and* its parameters."""
+        named = self._kfp.find_runs(plan["run_id"], experiment_id)
+        return [run for run in named if run.belongs_to(plan["run_id"], plan["execution_arn"])]
 
-    def _find_or_release(self, run_id: str, attempt: str, experiment_id: str) -> Run | None:
+    def _find(self, plan: Mapping[str, Any], experiment_id: str) -> Run | None:
+        return next(iter(self._ours(plan, experiment_id)), None)
+
+    def _find_or_release(self, plan: Mapping[str, Any], attempt: str, experiment_id: str) -> Run | None:
         try:
-            return self._find(run_id, experiment_id)
+            return self._find(plan, experiment_id)
         except BatonError:
-            self._runs.release_launch(run_id, attempt)
+            self._runs.release_launch(plan["run_id"], attempt)
             raise
 
     def _post(
         self, run_id: str, attempt: str, experiment_id: str, version: Version, parameters: Mapping[str, Any]
     ) -> Run:
-        # So that the lease covers the POST; it is lost if the look-up took so long that another attempt has it.
+        # So that the lease covers the POST, and that whoever ends the run knows of it, however the attempts go on; the
+        # lease is lost if the look-up took so long that another attempt has it.
         self._runs.renew_launch(run_id, attempt, LEASE_SECONDS, POST_SECONDS)
         try:
             return self._kfp.create_run(run_id, experiment_id, version, parameters, self._settings.kfp_service_account)
         except (KfpRefused, KfpUnavailable, KfpMisconfigured):
-            # Certainly nothing was started; LaunchUncertain keeps the lease.
+            # Certainly nothing was started; LaunchUncertain keeps the lease, and the mark that there may be a run.
             self._runs.release_launch(run_id, attempt)
             raise
 
@@ -123,9 +136,9 @@ class Launcher:
             raise RunEnded(f"Run {run_id} was ended while its pipeline run was launched; that run is terminated.")
         return run
 
-    def _terminate_all(self, run_id: str) -> None:
+    def _terminate_all(self, plan: Mapping[str, Any]) -> None:
         experiment = self._kfp.find_experiment(self._settings.kfp_experiment)
-        for run in self._kfp.find_runs(run_id, experiment.id) if experiment else ():
+        for run in self._ours(plan, experiment.id) if experiment else ():
             if not run.is_terminal:
                 self._kfp.terminate_run(run.id)
 

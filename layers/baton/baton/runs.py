@@ -8,13 +8,18 @@ pipeline               the pipeline's name
 created_at             epoch seconds of the execution's start; what was created earlier is not this run's
 deadline_at            epoch seconds; no wait is registered after it
 expires_tag            the value of the ``baton:expires-at`` tag (ISO 8601, UTC)
+hold_seconds           how long the plan holds the endpoint of a run that succeeds, after the deadline perhaps
 keeps_endpoint         true where the plan keeps the endpoint of a run that succeeds
 launch_attempt         the attempt that holds, or last held, the launch lease
 launch_lease_until     epoch seconds
+may_be_posted          the attempt whose POST may have made a KFP run that nobody recorded; SEVERAL for more than one
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
 step_failure           {"step", "error", "cause"}: why a step of the worker run failed, as that step noted it
 ended_at               the tombstone, epoch seconds: nothing may be started for the run any more
+ended_well             true once the state machine has said that the run succeeded (but it may still fail afterwards)
+ended_badly_at         epoch seconds; somebody who knows has said that the run did not succeed, and that is final
+confirmed_at           epoch seconds; Step Functions has said that the execution succeeded, and that is final too
 receipt, receipt_at    the receipt of a clean-up that verified that all is gone
 expires_at             epoch seconds; long after the 14 days in which an execution can be redriven
 =====================  ==============================================================================================
@@ -26,12 +31,14 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from baton.errors import LaunchInProgress, RunEnded
+from baton.errors import LaunchInProgress, NotGoneYet, RunEnded
 from baton.items import ConditionFailed, Item, Items, absent
 
 RUN = "run"
+SEVERAL = "several"
+"""The mark of more than one POST without an answer: no single attempt's refusal takes it away."""
 REMEMBER_SECONDS = 60 * 24 * 3600
 """How long a run row outlives its last change: well over the 14 days of Step Functions' redrive."""
 
@@ -50,6 +57,7 @@ class Runs:
             "created_at": plan["created_at"],
             "deadline_at": plan["deadline_at"],
             "expires_tag": plan["tags"]["baton:expires-at"],
+            "hold_seconds": plan["after"].get("hold_seconds", 0),
             "keeps_endpoint": plan["after"]["endpoint"] == "keep",
             "expires_at": self._forget_at(plan["deadline_at"]),
         }
@@ -99,20 +107,14 @@ class Runs:
             raise LaunchInProgress(f"Another attempt is launching run {run_id}.") from None
 
     def renew_launch(self, run_id: str, attempt: str, lease_seconds: float, needed_seconds: float) -> Item:
-        """Take the lease that this attempt holds for another while, right before it posts.
+        """Take the lease that this attempt holds for another while, right before it posts, and mark that it does.
 
         Raises LaunchInProgress where the attempt holds it no longer, or where less than ``needed_seconds`` are left of
         it because the renewal itself took so long, and RunEnded where the run has a tombstone.
         """
         until = _number(self._items.now() + lease_seconds)
-        held = Attr("launch_attempt").eq(attempt) & Attr("launch_lease_until").exists()
         try:
-            row = self._items.update(
-                RUN,
-                run_id,
-                {"launch_lease_until": until},
-                only_if=Attr("execution_arn").exists() & absent("ended_at") & held,
-            )
+            row = self._mark_post(run_id, attempt, until)
         except ConditionFailed as failed:
             if "ended_at" in failed.item:
                 raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
@@ -121,19 +123,37 @@ class Runs:
             raise LaunchInProgress(f"This attempt was held up too long to launch run {run_id}.")
         return row
 
-    def release_launch(self, run_id: str, attempt: str) -> None:
-        """Free the lease of an attempt that certainly launched nothing; one that others have taken is left alone."""
+    def _mark_post(self, run_id: str, attempt: str, until: int) -> Item:
+        held = Attr("launch_attempt").eq(attempt) & Attr("launch_lease_until").exists()
+        may = Attr("execution_arn").exists() & absent("ended_at") & held
+        first = absent("may_be_posted") | Attr("may_be_posted").eq(attempt)
+        values: dict[str, Any] = {"launch_lease_until": until, "may_be_posted": attempt}
         with suppress(ConditionFailed):
-            self._items.update(RUN, run_id, {"launch_lease_until": None}, only_if=Attr("launch_attempt").eq(attempt))
+            return self._items.update(RUN, run_id, values, only_if=may & first)
+        # An earlier attempt's POST is still uncertain, and no refusal of one of them is the other's.
+        return self._items.update(RUN, run_id, {**values, "may_be_posted": SEVERAL}, only_if=may)
+
+    def release_launch(self, run_id: str, attempt: str) -> None:
+        """Free the lease of an attempt that certainly launched nothing, and take its own mark away.
+
+        A lease that others have taken is left alone, and so is the mark of an attempt whose POST is uncertain.
+        """
+        holds, marked = Attr("launch_attempt").eq(attempt), Attr("may_be_posted").eq(attempt)
+        free: dict[str, Any] = {"launch_lease_until": None}
+        with suppress(ConditionFailed):
+            self._items.update(RUN, run_id, {**free, "may_be_posted": None}, only_if=holds & marked)
+            return
+        with suppress(ConditionFailed):
+            self._items.update(RUN, run_id, free, only_if=holds)
 
     def record_launch(self, run_id: str, pipeline_run_id: str) -> Item:
         """Record the KFP run of a run, tombstone or not, and free the lease; return the row as it is now.
 
-        It is written even after a tombstone, so that clean-up knows what to terminate.
+        It is written even after a tombstone, so that clean-up knows what to terminate. The record takes the place of
+        the mark: whatever else was posted, clean-up asks Kubeflow Pipelines for all of the run's.
         """
-        return self._items.update(
-            RUN, run_id, {"pipeline_run_id": pipeline_run_id, "launch_lease_until": None}, only_if=None
-        )
+        values = {"pipeline_run_id": pipeline_run_id, "launch_lease_until": None, "may_be_posted": None}
+        return self._items.update(RUN, run_id, values)
 
     def end(self, run_id: str) -> Item:
         """Write the tombstone (the first one stays) and return the row."""
@@ -144,11 +164,63 @@ class Runs:
         except ConditionFailed as failed:
             return failed.item
 
-    def keep_receipt(self, run_id: str, receipt: dict[str, Any]) -> Item:
-        """Store the receipt of a finished clean-up."""
+    def end_well(self, run_id: str) -> Item:
+        """Write the tombstone of a run that succeeded, and that it did, in one update; return the row.
+
+        Raises RunEnded where the run was ended before: a redriven execution must not succeed without what its plan
+        promised. A clean-up that was interrupted has no receipt yet, so it may be called again.
+        """
+        now = self._items.now()
+        values = {"ended_at": _number(now), "expires_at": self._forget_at(now), "ended_well": True}
+        with suppress(ConditionFailed):
+            return self._items.update(RUN, run_id, values, only_if=absent("ended_at", "ended_badly_at"))
+        free = absent("ended_badly_at") & (Attr("ended_well").exists() | absent("receipt"))
+        try:
+            return self._items.update(RUN, run_id, {"ended_well": True}, only_if=free)
+        except ConditionFailed:
+            raise RunEnded(
+                f"Run {run_id} was ended and cleaned up; start a new execution instead of redriving this one."
+            ) from None
+
+    def end_badly(self, run_id: str, as_seen: Item | None = None) -> Item:
+        """Fix that the run did not succeed, and with that, that nothing of it stays; return the row.
+
+        Its receipt goes: were the clean-up that follows to die, the janitor must find the run unfinished. With
+        ``as_seen`` it is fixed only if no clean-up of a success went on since that row was read, or else raises
+        ConditionFailed.
+        """
+        values = {"ended_badly_at": _number(self._items.now())}
+        none = ("ended_well", "endpoint_kept_at", "confirmed_at", "receipt", "receipt_at")
+        unchanged = absent("ended_badly_at")
+        if as_seen is not None:
+            unchanged = unchanged & _same(as_seen, "ended_well") & _same(as_seen, "receipt_at")
+        try:
+            return self._items.update(RUN, run_id, {**values, **dict.fromkeys(none)}, only_if=unchanged)
+        except ConditionFailed as failed:
+            if "ended_badly_at" in failed.item:
+                return failed.item
+            raise
+
+    def confirm(self, run_id: str) -> Item:
+        """Note that the execution has succeeded, unless the run was given up; return the row as it is now."""
+        values = {"confirmed_at": _number(self._items.now())}
+        try:
+            return self._items.update(RUN, run_id, values, only_if=absent("ended_badly_at"))
+        except ConditionFailed as failed:
+            return failed.item
+
+    def keep_receipt(self, run_id: str, receipt: dict[str, Any], decided: Item) -> Item:
+        """Store the receipt of a finished clean-up that went by the row ``decided``.
+
+        Raises NotGoneYet where the run was given up meanwhile, so that what the receipt says is kept must go.
+        """
         now = self._items.now()
         values = {"receipt": json.dumps(receipt), "receipt_at": _number(now), "expires_at": self._forget_at(now)}
-        return self._items.update(RUN, run_id, values)
+        same = None if "ended_badly_at" in decided else absent("ended_badly_at")
+        try:
+            return self._items.update(RUN, run_id, values, only_if=same)
+        except ConditionFailed:
+            raise NotGoneYet(f"Run {run_id} was given up while it was cleaned up; what it kept must go.") from None
 
     def _forget_at(self, last_change: float) -> int:
         return int(last_change) + REMEMBER_SECONDS
@@ -157,6 +229,10 @@ class Runs:
 def awaited_pipeline_run(row: Item) -> str | None:
     """Return the id of the KFP run that does the run's work, or None before there is one."""
     return row.get("worker_run_id") or row.get("pipeline_run_id")
+
+
+def _same(row: Item, name: str) -> ConditionBase:
+    return Attr(name).eq(row[name]) if name in row else absent(name)
 
 
 def _number(seconds: float) -> int:

@@ -10,13 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from baton.errors import CleanUpIncomplete, NeverCreated, PipelineRunFailed
+from baton.errors import CleanUpIncomplete, NeverCreated, PipelineRunFailed, RunEnded
 
 SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
 
 # https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html allows 256 and 32,768 characters.
 _ERROR_LIMIT = 256
 _CAUSE_LIMIT = 8_000
+
+_SAYS_IT_ALL = (CleanUpIncomplete.__name__, RunEnded.__name__)
 
 Json = dict[str, Any]
 
@@ -39,13 +41,14 @@ def failure_of(state: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the run's true error and cause, or None where it succeeded.
 
     What SageMaker said of the run's own job comes before what the state machine caught first, and what a step of the
-    pipeline run noted in the run's row comes before "the pipeline run failed". A clean-up that did not finish fails a
-    good run, and is only added to the cause of one that had failed before.
+    pipeline run noted in the run's row comes before "the pipeline run failed". A clean-up that did not finish (or that
+    refused, because the run was ended before) fails a good run, and is only added to the cause of one that had failed
+    before.
     """
     caught = state.get("failure")
     left = _unfinished_clean_up(state)
     if not caught:
-        return (CleanUpIncomplete.__name__, left) if left else None
+        return (_error_of_clean_up(state), left) if left else None
     error, cause = _true_failure(*unwrap(caught), state)
     return error, f"{cause} Besides, clean-up did not finish: {left}" if left else cause
 
@@ -104,11 +107,17 @@ def outcomes_of(state: Mapping[str, Any]) -> Json:
     return {part["kind"]: part for part in found if isinstance(part, dict) and "kind" in part}
 
 
+def _error_of_clean_up(state: Mapping[str, Any]) -> str:
+    # A run that was ended before it could succeed is no clean-up that something stood in the way of.
+    error, _ = unwrap(state.get("clean_up_failure") or {})
+    return error if error == RunEnded.__name__ else CleanUpIncomplete.__name__
+
+
 def _unfinished_clean_up(state: Mapping[str, Any]) -> str | None:
     broke = state.get("clean_up_failure")
     if broke:
         error, cause = unwrap(broke)
-        return cause if error == CleanUpIncomplete.__name__ else f"{error}: {cause}"
+        return cause if error in _SAYS_IT_ALL else f"{error}: {cause}"
     receipt = state.get("receipt")
     if receipt is None:
         return "there is no receipt of a clean-up."

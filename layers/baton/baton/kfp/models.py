@@ -6,7 +6,7 @@ KFP leaves empty fields out of its answers, so every reading has a default.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from baton.kfp.states import RunState, is_terminal
@@ -79,6 +79,15 @@ class Run:
     experiment_id: str
     pipeline_id: str | None
     version_id: str | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def belongs_to(self, run_id: str, execution_arn: str) -> bool:
+        """Whether it was posted for a run of Baton's: a display name is anybody's, so its runtime parameters tell.
+
+        A pipeline that does not take the execution's ARN is known by the run id alone.
+        """
+        given = self.parameters
+        return given.get("run_id") == run_id and given.get("execution_arn", execution_arn) == execution_arn
 
     @property
     def is_terminal(self) -> bool:
@@ -98,4 +107,5 @@ class Run:
             experiment_id=str(answer.get("experiment_id", "")),
             pipeline_id=reference.get("pipeline_id"),
             version_id=reference.get("pipeline_version_id"),
+            parameters=(answer.get("runtime_config") or {}).get("parameters") or {},
         )

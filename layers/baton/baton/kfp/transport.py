@@ -5,12 +5,14 @@ What can go wrong on the way is told apart by the one question that matters to a
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import urllib3
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -20,6 +22,7 @@ from urllib3.exceptions import (
     NewConnectionError,
     SSLError,
 )
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from baton.errors import KfpMisconfigured
 
@@ -29,6 +32,24 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _CONNECT_SECONDS = 5.0
 _CHUNK_BYTES = 64 * 1024
 _NEVER_ARRIVED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
+
+
+class _HandshakeFailed(HTTPError):
+    """The TLS connection did not come about, so nothing was sent through it."""
+
+
+class _Connection(HTTPSConnection):
+    """Tells a handshake that fails from a TLS error later on, which urllib3 raises as one and the same class."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (ssl.SSLError, SSLError, CertificateError) as error:
+            raise _HandshakeFailed(str(error)) from error
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
 
 class Unreached(Exception):
@@ -82,6 +103,7 @@ class Transport:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._pool = pool or urllib3.PoolManager()
+        self._pool.pool_classes_by_scheme = {**self._pool.pool_classes_by_scheme, "https": _Pool}
         self._clock = clock
 
     def forget_connections(self) -> None:
@@ -129,7 +151,7 @@ class Transport:
 
     def _meaning(self, error: HTTPError) -> Exception:
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        if isinstance(cause, SSLError):
+        if isinstance(cause, _HandshakeFailed):
             return KfpMisconfigured(f"The TLS connection to {self._base_url} failed: {cause}.")
         if isinstance(cause, LocationValueError):
             return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
