@@ -80,7 +80,7 @@ def test_an_upload_whose_event_nobody_took_starts_its_run_when_redriven(
     here.deployment.client("sqs").send_message(QueueUrl=url, MessageBody=body, MessageAttributes=code)
     before = _executions(here)
     assert main(["doctor"]) == 1
-    assert "mend: baton redrive --stack-name baton" in capsys.readouterr().out
+    assert "mend: .venv/bin/baton redrive --stack-name baton" in capsys.readouterr().out
     assert main(["redrive"]) == 0
     said = capsys.readouterr().out
     assert "Object Created of 2026-11-23T10:00:00Z: to start_run\n      THROTTLING\n" in said
