@@ -11,13 +11,23 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from baton.observability import count, lambda_entry, logger
 from baton.settling import rendezvous
+from baton.tokens import TokenInvalid
 
 
 @lambda_entry
 def handler(event: dict[str, Any], _context: LambdaContext) -> None:
-    """Register ``{"kind", "run_id", "token", "entered", "retry_count"}``; see ``baton.rendezvous``."""
-    answer = rendezvous().register(
-        event["kind"], event["run_id"], event["token"], event["entered"], int(event["retry_count"])
-    )
+    """Register ``{"kind", "run_id", "token", "entered", "retry_count", "redrive_count"}``; see ``baton.rendezvous``."""
+    try:
+        answer = rendezvous().register(
+            event["kind"],
+            event["run_id"],
+            event["token"],
+            event["entered"],
+            int(event["retry_count"]),
+            int(event.get("redrive_count", 0)),
+        )
+    except TokenInvalid:
+        count("InvalidToken")
+        raise
     count(f"Registration{answer.value}")
     logger.info("Registered.", extra={"kind": event["kind"], "answer": answer.value})

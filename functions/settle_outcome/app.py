@@ -11,6 +11,6 @@ from baton.settling import Settling
 
 
 @lambda_entry
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Settle a batch of SQS records; return ``{"batchItemFailures": [...]}``; see ``baton.settling``."""
-    return Settling.here().handle(event["Records"])
+    return Settling.here().handle(event["Records"], context.get_remaining_time_in_millis)

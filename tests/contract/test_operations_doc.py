@@ -56,6 +56,19 @@ def test_the_numbers_of_the_alarms_are_the_templates() -> None:
     assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
 
 
+def test_one_message_in_the_dead_letter_queue_is_enough_for_its_alarm_to_tell_the_topic() -> None:
+    alarm = RESOURCES["DeadLetterAlarm"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["DeadLetterQueue", "QueueName"]}}]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Maximum", 1)
+    assert alarm["AlarmActions"] == [{"Ref": "Topic"}]
+    assert "ActionsEnabled" not in alarm
+    assert RESOURCES["Topic"]["Type"] == "AWS::SNS::Topic"
+    redrive = RESOURCES["OutcomeQueue"]["Properties"]["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
 @pytest.mark.parametrize("command", commands())
 def test_its_commands_are_understood(command: str) -> None:
     program, *words = shlex.split(command.replace("'Stacks[0].Outputs'", ""))

@@ -9,9 +9,11 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from baton import settling
 from baton.errors import DeadlineExceeded, ForeignResource, RunEnded
+from baton.tokens import TokenInvalid
 from tests.support.functions import Function, _load, deployed, runs
 
 RUN_ID = "bt-0sq1x2k4f0a9c"
@@ -46,9 +48,9 @@ class Deployment:
         self.dead = boto3.client("sqs").create_queue(QueueName="dead")["QueueUrl"]
         self.outcomes = boto3.client("sqs").create_queue(QueueName="outcomes")["QueueUrl"]
 
-    def register(self, token: str = "token-0", retry_count: int = 0) -> None:
+    def register(self, token: str = "token-0", retry_count: int = 0, redrive_count: int = 0) -> None:
         payload = {"kind": "training", "run_id": RUN_ID, "token": token}
-        self.await_outcome({**payload, "entered": ENTERED, "retry_count": retry_count})
+        self.await_outcome({**payload, "entered": ENTERED, "retry_count": retry_count, "redrive_count": redrive_count})
 
     def settle(self, *bodies: str) -> Any:
         """Put messages through the queue and hand what is received to the function."""
@@ -156,6 +158,32 @@ def test_a_later_attempts_token_is_the_one_that_is_settled(deployment: Deploymen
     train()
     deployment.settle(completed())
     assert [token for _, token, _ in deployment.states.sent] == ["token-1"]
+
+
+def test_a_redriven_executions_token_is_later_than_any_before_though_its_retries_begin_anew(
+    deployment: Deployment,
+) -> None:
+    open_run()
+    deployment.register("token-0", retry_count=0, redrive_count=10)
+    deployment.register("token-2", retry_count=7, redrive_count=2)
+    deployment.register("token-9", retry_count=9, redrive_count=0)
+    train()
+    deployment.settle(completed())
+    assert [token for _, token, _ in deployment.states.sent] == ["token-0"]
+
+
+def test_a_token_that_step_functions_does_not_know_is_counted_by_whoever_meets_it(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def malformed(**_request: str) -> None:
+        raise ClientError({"Error": {"Code": "InvalidToken", "Message": "Invalid token"}}, "SendTaskSuccess")
+
+    monkeypatch.setattr(deployment.states, "send_task_success", malformed)
+    open_run()
+    train()
+    with pytest.raises(TokenInvalid):
+        deployment.register()
+    assert '"InvalidToken":[1' in capsys.readouterr().out.replace(" ", "")
 
 
 def test_an_end_that_sagemaker_does_not_confirm_comes_again(deployment: Deployment) -> None:

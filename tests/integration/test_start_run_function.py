@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from baton import clients
 from baton.errors import TransientAwsError
 from tests.support.functions import REGION, Function, deployed, put
 from tests.support.packaged import packaged_pipelines
-from tests.support.starting import event
+from tests.support.starting import ROOT, event
 
 ACCOUNT = "123456789012"
 MACHINE = f"arn:aws-cn:states:{REGION}:{ACCOUNT}:stateMachine:baton-training-run"
@@ -140,32 +142,66 @@ def test_throttling_is_raised_by_its_retryable_name(start_run: Function, monkeyp
         start_run(uploaded(KEY, b"data"))
 
 
-@pytest.mark.parametrize(
-    ("service", "call", "file", "content"),
-    [
-        ("stepfunctions", "start_execution", "mnist.pkl", b"data"),
-        ("s3", "get_object", "run.json", b"{}"),
-        ("stepfunctions", "start_execution", "run.json", b"{}"),
-        ("sns", "publish", "mnist.pkl", b""),
-    ],
-)
-def test_a_crash_after_any_call_and_a_redelivery_leave_what_one_delivery_leaves(
-    start_run: Function, monkeypatch: pytest.MonkeyPatch, service: str, call: str, file: str, content: bytes
+# --- killed after each call that it makes -------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The function's process is gone: nothing in it may catch this."""
+
+
+UPLOADS = {
+    "a data set": ("mnist.pkl", b"data"),
+    "a run.json": ("run.json", b"{}"),
+    "an upload that is refused": ("mnist.pkl", b""),
+    "a run.json that is refused when it is read": ("run.json", b"[]"),
+    "an upload that starts nothing": ("notes.json", b"{}"),
+}
+
+
+def calls_of(start_run: Function, upload: dict[str, Any], kill_after: int | None = None) -> list[str]:
+    """Invoke the function and return the AWS calls that it made; it may be killed right after one, counted from 1."""
+    made: list[str] = []
+    real = BaseClient._make_api_call
+
+    def recorded(self: Any, operation: str, parameters: Any) -> Any:
+        answer = real(self, operation, parameters)
+        made.append(operation)
+        if len(made) == kill_after:
+            raise Killed
+        return answer
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(BaseClient, "_make_api_call", recorded)
+        start_run(upload)
+    return made
+
+
+@pytest.mark.parametrize("what", UPLOADS)
+def test_killed_after_any_call_and_delivered_again_it_leaves_what_one_delivery_leaves(
+    start_run: Function, what: str
 ) -> None:
-    upload = uploaded(f"uploads/mnist_kmeans/{file}", content)
-    real = getattr(clients.client(service), call)
-
-    class Killed(BaseException):
-        pass
-
-    def crashing(**request: Any) -> None:
-        real(**request)
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(clients.client(service), call, crashing)
+    file, content = UPLOADS[what]
+    made = calls_of(start_run, uploaded(f"uploads/mnist_kmeans/{file}", content))
+    started, told = len(executions()), len(mail())
+    for number in range(1, len(made) + 1):
+        upload = uploaded(f"uploads/mnist_kmeans/{file}", content)
+        before = len(executions())
         with pytest.raises(Killed):
-            start_run(upload)
-    answer = start_run(upload)
-    assert [execution["executionArn"] for execution in executions()] == ([answer["started"]] if content else [])
-    assert ("refused" in answer) == (content == b"")
+            calls_of(start_run, upload, kill_after=number)
+        answer = start_run(upload)
+        assert len(executions()) - before == started, f"killed after {made[number - 1]}"
+        assert ("started" in answer) is bool(started)
+        # The sender of a refused upload hears of it, twice perhaps.
+        assert bool(mail()) is bool(told)
+
+
+def test_these_uploads_reach_every_call_that_the_function_makes(start_run: Function) -> None:
+    made = {
+        call
+        for file, content in UPLOADS.values()
+        for call in calls_of(start_run, uploaded(f"uploads/mnist_kmeans/{file}", content))
+    }
+    source = (ROOT / "layers/baton/baton/uploads.py").read_text("utf-8")
+    written = {f"{service}.{call}" for service, call in re.findall(r"self\._(s3|stepfunctions|sns)\.(\w+)\(", source)}
+    assert written == {"s3.get_object", "stepfunctions.start_execution", "sns.publish"}
+    assert made == {"GetObject", "StartExecution", "Publish"}

@@ -77,7 +77,13 @@ def _load(name: str) -> Function:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    context = SimpleNamespace(function_name=name, memory_limit_in_mb=512, invoked_function_arn="a", aws_request_id="1")
+    context = SimpleNamespace(
+        function_name=name,
+        memory_limit_in_mb=512,
+        invoked_function_arn="a",
+        aws_request_id="1",
+        get_remaining_time_in_millis=lambda: 60_000,
+    )
     return lambda event: module.handler(event, context)
 
 

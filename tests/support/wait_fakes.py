@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from baton.errors import KfpUnavailable
 from baton.items import ConditionFailed, Item
+from baton.things import DELETED
 from tests.support.interleavings import Ask
 
 NOW = 1_800_000_000
@@ -104,6 +105,8 @@ class FakeKfp:
         found = json.loads(self._ask("GetRun", run_id))
         if "fault" in found:
             raise KfpUnavailable("Kubeflow Pipelines did not answer.")
+        if found["state"] == DELETED:
+            return None
         return SimpleNamespace(id=run_id, state=found["state"], error=None)
 
 

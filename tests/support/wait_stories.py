@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baton.things import PIPELINE_RUN
+from baton.things import DELETED, PIPELINE_RUN
 from tests.support.wait_world import Guards, Message, Story
 
 COMPLETES = {"training": ("InProgress", "Completed")}
@@ -101,6 +101,17 @@ STORIES: dict[str, Story] = {
     "a pipeline run's end event comes before the run is terminal": Story(
         ENDS, (ENDED_EARLY,), awaits=(PIPELINE_RUN,), crashes=1, receives=3
     ),
+    # Everything at once; a third receive, or a job with its list of tags to read, would take a minute.
+    "a pipeline run succeeds; its event comes twice, an old one, a heartbeat is missed, one invocation dies": Story(
+        {**ENDS, "worker": ("kfp-a",)},
+        (
+            Message(PIPELINE_RUN, "SUCCEEDED", after="SUCCEEDED", copies=2),
+            Message(PIPELINE_RUN, "RUNNING", genuine=False),
+        ),
+        awaits=(PIPELINE_RUN,),
+        crashes=1,
+        receives=1,
+    ),
     "a pipeline run is cancelled": Story(
         {PIPELINE_RUN: ("RUNNING", "CANCELING", "CANCELED")},
         (Message(PIPELINE_RUN, "CANCELED", after="CANCELING"),),
@@ -112,6 +123,27 @@ STORIES: dict[str, Story] = {
         (Message(PIPELINE_RUN, "SKIPPED", after="SKIPPED"),),
         awaits=(PIPELINE_RUN,),
         faults=1,
+    ),
+    "a pipeline run is deleted; an old event of it comes, and one invocation dies": Story(
+        {PIPELINE_RUN: ("RUNNING", DELETED)},
+        (Message(PIPELINE_RUN, "SUCCEEDED", genuine=False),),
+        awaits=(PIPELINE_RUN,),
+        crashes=1,
+    ),
+    "a pipeline run is deleted and never created its job": Story(
+        {PIPELINE_RUN: ("RUNNING", DELETED), "training": ("ABSENT",)}, awaits=BOTH
+    ),
+    "a pipeline run is deleted while its job goes on": Story(
+        {PIPELINE_RUN: ("RUNNING", DELETED), "training": ("InProgress", "Stopped")},
+        (Message("training", "Stopped", after="Stopped"),),
+        awaits=BOTH,
+        heartbeats=0,
+    ),
+    "the launched pipeline run is deleted while the other does the work": Story(
+        {PIPELINE_RUN: ("RUNNING", DELETED), "worker": ("", "kfp-b"), "kfp-b": ("RUNNING", "SUCCEEDED")},
+        awaits=(PIPELINE_RUN,),
+        guards={(PIPELINE_RUN, DELETED): ("worker", ("kfp-b",)), ("kfp-b", "SUCCEEDED"): ("worker", ("kfp-b",))},
+        crashes=1,
     ),
     "the pipeline run that lost the claim fails, and the other does the work": Story(
         {PIPELINE_RUN: ("RUNNING", "FAILED"), "worker": ("", "kfp-b"), "kfp-b": ("RUNNING", "SUCCEEDED")},

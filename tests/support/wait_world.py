@@ -24,7 +24,7 @@ from baton.rendezvous import Answer, Rendezvous
 from baton.runs import RUN, Runs
 from baton.settings import Settings
 from baton.settling import Settling
-from baton.things import JOB_KINDS, KINDS, PIPELINE_RUN, Phase, Things, phase_of, thing_name
+from baton.things import DELETED, JOB_KINDS, KINDS, PIPELINE_RUN, Phase, Things, phase_of, thing_name
 from baton.tokens import StepFunctionsTokens
 from baton.transient import retryable_aws_errors
 from tests.support.interleavings import Ask, Local, Programs
@@ -92,9 +92,10 @@ class Story:
     """What happens to the things of a run, and how often the world interferes.
 
     ``courses`` has the statuses that each thing goes through, in order: those of the API, ``ABSENT``, or ``foreign …``
-    for a thing of the same name that another made. Besides the awaited kinds there are ``kfp-b`` (a second KFP run),
-    ``worker`` (which KFP run has claimed the work), ``tombstone`` (no, yes) and ``clock`` (early, late: past the
-    deadline). ``guards`` says of a step ``(thing, status)`` which other thing must then be in which statuses.
+    for a thing of the same name that another made; a KFP run may be ``Deleted``. Besides the awaited kinds there are
+    ``kfp-b`` (a second KFP run), ``worker`` (which KFP run has claimed the work), ``tombstone`` (no, yes) and ``clock``
+    (early, late: past the deadline). ``guards`` says of a step ``(thing, status)`` which other thing must then be in
+    which statuses.
     """
 
     courses: Mapping[str, tuple[str, ...]]
@@ -169,7 +170,7 @@ class WaitWorld:
                 return rendezvous.register(kind, RUN_ID, token(kind, attempt), "2026-11-01T00:00:00.000Z", attempt)
             _, index, receive = key
             settling = self.parts.settling(rendezvous, Runs(items), FakeQueue(ask), stepfunctions, SETTINGS)
-            return settling.handle([self._record(index, receive)])
+            return settling.handle([self._record(index, receive)], lambda: 60_000)
 
     def _record(self, index: int, receive: int) -> dict[str, Any]:
         return {
@@ -505,6 +506,8 @@ def label(local: Local) -> str:
 
 
 def _is_end(kind: str, status: str) -> bool:
+    if kind == PIPELINE_RUN and status == DELETED:
+        return True
     is_ours = status != ABSENT and not _is_foreign(status)
     return is_ours and phase_of(kind, status) in (Phase.SUCCEEDED, Phase.FAILED)
 

@@ -321,6 +321,18 @@ def test_an_s3_that_fails_is_no_problem_of_the_input(world):
         world.plan({"dataset": URI})
 
 
+@pytest.mark.parametrize(
+    ("deadline", "wanted", "planned"),
+    [(21_600, 900, 900), (21_600, 9, 9), (21_600, 1, 9), (900, 8, 8), (28_512_000, 900, 11_405), (2_250_000, 900, 900)],
+)
+def test_a_long_deadline_lengthens_a_heartbeat_that_would_fill_the_execution_s_history(deadline, wanted, planned):
+    world = World(heartbeat_seconds=wanted)
+    plan = world.plan({"dataset": URI, "deadline_seconds": deadline})
+    assert plan["heartbeat_seconds"] == planned
+    events = 2 * 4 * deadline / planned
+    assert events < 25_000
+
+
 def test_the_heartbeat_is_never_longer_than_the_deadline(world):
     assert world.plan({"dataset": URI, "deadline_seconds": 120})["heartbeat_seconds"] == 120
 

@@ -5,6 +5,8 @@ Each step is one that the exhaustive exploration takes as well, and every promis
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from baton.things import PIPELINE_RUN
@@ -20,7 +22,7 @@ from tests.support.wait_stories import (
     TWO_RUNS,
     UNTIL_THE_END,
 )
-from tests.support.wait_world import Message, Story
+from tests.support.wait_world import RUN_ID, Message, Story
 
 pytestmark = pytest.mark.usefixtures("quiet_settling")
 
@@ -292,6 +294,19 @@ def test_a_thing_that_was_deleted_unseen_ends_its_wait_with_the_pipeline_run() -
     stage.happens("pipeline-run becomes SUCCEEDED")
     stage.happens("message 1 comes")
     stage.runs("message 1 receive 1")
+    assert stage.ended("training") == "NeverCreated"
+
+
+def test_a_pipeline_run_that_was_deleted_ends_its_wait_and_that_for_the_job_it_never_created() -> None:
+    stage = Stage(STORIES["a pipeline run is deleted and never created its job"])
+    stage.runs("registration pipeline-run 0")
+    stage.runs("registration training 0")
+    stage.happens("pipeline-run becomes Deleted")
+    stage.happens("pipeline-run misses its heartbeat")
+    stage.runs("registration pipeline-run 1")
+    assert stage.ended(PIPELINE_RUN) == "PipelineRunFailed"
+    cause = json.loads(stage.wait(PIPELINE_RUN).ended or "{}")["cause"]
+    assert cause == f"The pipeline run {RUN_ID} ended Deleted: it was deleted from Kubeflow Pipelines."
     assert stage.ended("training") == "NeverCreated"
 
 

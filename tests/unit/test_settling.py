@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 from baton.ending import Request
 from baton.errors import KfpUnavailable, TransientAwsError, Unsettled
 from baton.events import Signal
+from baton.kfp import client as client_module
 from baton.rendezvous import Answer, Rendezvous
 from baton.runs import RUN, Runs
 from baton.settings import Settings
-from baton.settling import LAST_RECEIVE, UNSETTLED_LOOKS, Settling
+from baton.settling import LAST_RECEIVE, LONGEST_MESSAGE_MS, UNSETTLED_LOOKS, Settling
 from baton.things import PHASES, PIPELINE_RUN, Observation, phase_of
 from baton.tokens import TokenInvalid
 from tests.support.memory import MemoryItems
@@ -91,7 +92,7 @@ class Bench:
 
     def handle(self, body: str, receives: int = 1) -> bool:
         """Handle one message; return whether it is done."""
-        return self.settling.handle([record(body, receives)]) == {"batchItemFailures": []}
+        return self.settling.handle([record(body, receives)], lambda: 60_000) == {"batchItemFailures": []}
 
 
 def record(body: str, receives: int = 1, message_id: str = "one") -> dict[str, Any]:
@@ -151,8 +152,32 @@ def test_what_fails_is_tried_again_later(counted: list[str], error: Exception) -
 def test_a_message_whose_delay_is_refused_comes_again_with_the_queues_own_time_out(counted: list[str]) -> None:
     bench = Bench(KfpUnavailable("down"), Answer.SETTLED)
     bench.queue.fails_with = client_error("InvalidParameterValue")
-    answer = bench.settling.handle([record(COMPLETED, message_id="one"), record(COMPLETED, message_id="two")])
+    answer = bench.settling.handle(
+        [record(COMPLETED, message_id="one"), record(COMPLETED, message_id="two")], lambda: 60_000
+    )
     assert answer == {"batchItemFailures": [{"itemIdentifier": "one"}]}
+
+
+def test_what_would_not_be_done_in_time_comes_again_instead_of_being_killed_with_all_the_rest(
+    counted: list[str],
+) -> None:
+    bench = Bench(Answer.SETTLED, Answer.SETTLED, Answer.SETTLED)
+    clock = iter([60_000, LONGEST_MESSAGE_MS - 1, LONGEST_MESSAGE_MS - 1])
+    records = [record(COMPLETED, receives=2, message_id=name) for name in ("one", "two", "three", "four")]
+    answer = bench.settling.handle(records, lambda: next(clock))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "three"}, {"itemIdentifier": "four"}]}
+    assert bench.queue.delays == [10, 10]
+    assert counted == ["SignalSettled", "SignalSettled", "SignalPutOff", "SignalPutOff"]
+
+
+def test_the_first_message_is_handled_however_late_it_is(counted: list[str]) -> None:
+    bench = Bench(Answer.SETTLED)
+    assert bench.settling.handle([record(COMPLETED)], lambda: 1) == {"batchItemFailures": []}
+
+
+def test_the_time_kept_for_a_message_is_enough_for_what_kubeflow_pipelines_may_take() -> None:
+    looks = 1 + len(client_module._GET_PAUSES)
+    assert looks * client_module.GET_SECONDS + sum(client_module._GET_PAUSES) < LONGEST_MESSAGE_MS / 1000
 
 
 def test_the_last_receive_sets_a_failing_message_aside_with_its_reason(counted: list[str]) -> None:
@@ -188,7 +213,7 @@ def test_a_poison_message_goes_to_the_dead_letter_queue_at_once_with_its_reason(
 def test_one_bad_message_does_not_hold_up_its_batch(counted: list[str]) -> None:
     bench = Bench(Answer.SETTLED, Unsettled("not yet"), Answer.PARKED, KfpUnavailable("down"))
     bodies = {"a": COMPLETED, "b": COMPLETED, "c": "poison", "d": COMPLETED, "e": COMPLETED}
-    answer = bench.settling.handle([record(body, message_id=name) for name, body in bodies.items()])
+    answer = bench.settling.handle([record(body, message_id=name) for name, body in bodies.items()], lambda: 60_000)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "e"}]}
     assert len(bench.meeting.signals) == 4
 

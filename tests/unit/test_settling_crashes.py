@@ -182,7 +182,7 @@ class World:
         settling = Settling(meeting, Runs(self.items), services, services, SETTINGS)
         attributes = {"ApproximateReceiveCount": str(receives)}
         record = {"messageId": "1", "receiptHandle": "h", "body": self.story.body, "attributes": attributes}
-        return settling.handle([record]) == {"batchItemFailures": []}
+        return settling.handle([record], lambda: 60_000) == {"batchItemFailures": []}
 
     def play(self) -> dict[str, Any]:
         """Deliver the message until it is done; return what there is then."""

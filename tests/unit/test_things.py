@@ -13,7 +13,18 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from baton.errors import KfpUnavailable
-from baton.things import ABSENT, CLOCK_SKEW_SECONDS, FOREIGN, JOB_KINDS, PHASES, Phase, Things, is_not_found, phase_of
+from baton.things import (
+    ABSENT,
+    CLOCK_SKEW_SECONDS,
+    DELETED,
+    FOREIGN,
+    JOB_KINDS,
+    PHASES,
+    Phase,
+    Things,
+    is_not_found,
+    phase_of,
+)
 
 RUN_ID = "bt-0sq1x2k4f0a9c"
 CREATED = 1_777_887_000
@@ -269,8 +280,14 @@ def test_a_pipeline_run_tells_what_kfp_itself_could_not_do() -> None:
     assert look(pipelines).reason == "invalid spec"
 
 
-def test_a_pipeline_run_that_kfp_does_not_have_is_absent() -> None:
-    assert look(Pipelines()) == ABSENT
+def test_a_recorded_pipeline_run_that_kfp_does_not_have_was_deleted_and_that_is_an_end() -> None:
+    seen = look(Pipelines())
+    assert (seen.phase, seen.status, seen.result["id"]) == (Phase.FAILED, DELETED, "kfp-a")
+    assert "deleted from Kubeflow Pipelines" in str(seen.reason)
+
+
+def test_no_state_of_kfps_own_is_called_as_a_deleted_run_is() -> None:
+    assert DELETED not in PHASES["pipeline-run"]
 
 
 def test_a_run_without_a_pipeline_run_needs_no_kubeflow_pipelines() -> None:

@@ -6,6 +6,7 @@ should not have to start it again to learn of the next one.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ TRAINING_IMAGE = "training_image"
 
 EXPIRY_MARGIN_SECONDS = 3600
 """How long after its deadline, or after the end of its hold, a run's clean-up may still be at work."""
+
+# https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html: an execution dies of its 25,001st event.
+_EVENTS_FOR_HEARTBEATS = 20_000
+_EVENTS_A_HEARTBEAT = 8
+"""TaskScheduled, TaskStarted, TaskSubmitted and TaskTimedOut, of the two states that wait at once most of the time."""
 
 _MOST_TOLD = 50
 _IMAGE = re.compile(
@@ -193,7 +199,7 @@ class Planner:
             "created_at": execution.started_at,
             "deadline_at": deadline_at,
             "deadline": _iso(deadline_at),
-            "heartbeat_seconds": min(self._settings.heartbeat_seconds, deadline),
+            "heartbeat_seconds": _heartbeat(self._settings.heartbeat_seconds, deadline),
             "names": Names.of(run_id).as_dict(),
             "uris": Layout(self._settings.bucket, run_id).uris(),
             "tags": tags_of(run_id, execution.arn, pipeline.name, expires_at),
@@ -336,6 +342,12 @@ def _missing(error: ClientError, uri: str, version: str | None) -> str:
 
 def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in fields.items() if value is not None}
+
+
+def _heartbeat(wanted: int, deadline: int) -> int:
+    """Return after how many seconds a wait looks again: as often as is wanted, and as the history has room for."""
+    shortest = math.ceil(deadline * _EVENTS_A_HEARTBEAT / _EVENTS_FOR_HEARTBEATS)
+    return min(max(wanted, shortest), deadline)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -5,7 +5,8 @@ One item of the table for each awaited thing, with the key (kind, name):
 =================  =================================================================================================
 run_id             the run that waits
 token              the task token of the attempt that waits now
-token_order        when that attempt entered its state, and its retry count: a later attempt's sorts after it
+token_order        the execution's redrives, when that attempt entered its state, and its retry count: a later one's
+                   sorts after it
 outcome            how the thing ended, as JSON, once anybody has seen it (*parked*)
 outcome_until      epoch seconds; a parked outcome that is older counts as absent
 expires_at         epoch seconds; the item's own end
@@ -68,17 +69,20 @@ class Rendezvous:
         self._things = things
         self._tokens = tokens
 
-    def register(self, kind: str, run_id: str, token: str, entered: str, retry_count: int) -> Answer:
+    def register(
+        self, kind: str, run_id: str, token: str, entered: str, retry_count: int, redrive_count: int = 0
+    ) -> Answer:
         """Let an attempt of a state wait for a run's thing; settle at once where it has ended already.
 
-        ``entered`` is the state's entered time (ISO 8601), ``retry_count`` counts the state's retries. Raises RunEnded
-        after the run's tombstone, DeadlineExceeded after its deadline, ForeignResource where the thing is another's.
+        ``entered`` is the state's entered time (ISO 8601), ``retry_count`` counts the state's retries, and
+        ``redrive_count`` the execution's redrives, with which the retries begin anew. Raises RunEnded after the run's
+        tombstone, DeadlineExceeded after its deadline, ForeignResource where the thing is another's.
         """
         row = self._runs.require_open(run_id)
         if self._items.now() >= row["deadline_at"]:
             raise DeadlineExceeded(f"Run {run_id} passed its deadline while it waited for its {kind}.")
         try:
-            wait = self._store_token(kind, run_id, token, _order(entered, retry_count))
+            wait = self._store_token(kind, run_id, token, _order(entered, retry_count, redrive_count))
         except ConditionFailed:
             return Answer.SUPERSEDED
         if not self._parked(wait):
@@ -225,9 +229,11 @@ def _still_costs(kind: str, observation: Observation) -> bool:
     return observation.phase is Phase.ACTIVE or (kind == "endpoint" and observation.ended)
 
 
-def _order(entered: str, retry_count: int) -> str:
+def _order(entered: str, retry_count: int, redrive_count: int) -> str:
     milliseconds = int(datetime.fromisoformat(entered.replace("Z", "+00:00")).timestamp() * 1000)
-    return f"{milliseconds:016d}#{retry_count:09d}"
+    # A letter sorts after every digit, so a redriven execution's tokens come after all of those before.
+    redriven = f"r{redrive_count:06d}#" if redrive_count else ""
+    return f"{redriven}{milliseconds:016d}#{retry_count:09d}"
 
 
 def _outcome_of(kind: str, run_id: str, observation: Observation) -> dict[str, Any] | None:

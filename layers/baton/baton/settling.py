@@ -6,6 +6,7 @@ what happens                   what becomes of the message
 settled, parked or ignored     done
 the end is not visible yet     again after 5 to 60 s, a few times, then dropped with a metric: the heartbeat looks too
 AWS or KFP does not answer     again after 5 to 60 s
+the invocation's time is up    again after 5 to 60 s
 it cannot be read              dead-letter queue at once, with its reason
 it fails again and again       dead-letter queue, with its last reason, before SQS would move it there without one
 =============================  ======================================================================================
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -38,6 +39,8 @@ FIRST_DELAY_SECONDS = 5
 LONGEST_DELAY_SECONDS = 60
 UNSETTLED_LOOKS = 8
 """After so many looks (about four minutes) an end that Describe never confirmed is dropped."""
+LONGEST_MESSAGE_MS = 48_000
+"""What one message may take: three GETs of Kubeflow Pipelines that time out, and the pauses between them."""
 LAST_RECEIVE = 11
 """One less than the queue's maxReceiveCount: the last chance to say why a message fails."""
 
@@ -65,9 +68,20 @@ class Settling:
         runs = Runs(DynamoItems.named(settings().table))
         return cls(rendezvous(), runs, client("sqs"), client("stepfunctions"), settings())
 
-    def handle(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Handle a batch of SQS records; the answer names those that must come again (ReportBatchItemFailures)."""
-        again = [record["messageId"] for record in records if not self._handle_one(record)]
+    def handle(self, records: list[dict[str, Any]], remaining_ms: Callable[[], int]) -> dict[str, Any]:
+        """Handle a batch of SQS records; the answer names those that must come again (ReportBatchItemFailures).
+
+        ``remaining_ms``: the time that this invocation still has. The first message is always handled; what would not
+        be done in time comes again, because a function that is killed has handled none.
+        """
+        again = []
+        for number, record in enumerate(records):
+            if number and remaining_ms() < LONGEST_MESSAGE_MS:
+                count("SignalPutOff")
+                self._delay(record)
+                again.append(record["messageId"])
+            elif not self._handle_one(record):
+                again.append(record["messageId"])
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in again]}
 
     def _handle_one(self, record: Mapping[str, Any]) -> bool:

@@ -22,6 +22,9 @@ PIPELINE_RUN = "pipeline-run"
 JOB_KINDS = ("tuning", "training", "transform", "endpoint")
 KINDS = (PIPELINE_RUN, *JOB_KINDS)
 
+DELETED = "Deleted"
+"""The status, in no enumeration, of a KFP run whose id Kubeflow Pipelines does not know (any more)."""
+
 CLOCK_SKEW_SECONDS = 60
 """SageMaker's clock and Step Functions' may differ by this much when ownership is judged by creation time."""
 
@@ -153,9 +156,13 @@ class Things:
 
     def _pipeline_run(self, row: Item) -> Observation:
         run_id = awaited_pipeline_run(row)
-        run = self._pipelines().get_run(run_id) if run_id else None
-        if run is None:
+        if run_id is None:
             return ABSENT
+        run = self._pipelines().get_run(run_id)
+        if run is None:
+            # Its id was recorded, so it was there once, and nobody will ever tell how it ended.
+            reason = "it was deleted from Kubeflow Pipelines"
+            return Observation(Phase.FAILED, DELETED, reason, {"id": run_id, "state": DELETED})
         phase = phase_of(PIPELINE_RUN, run.state)
         return Observation(phase, run.state, run.error, {"id": run_id, "state": run.state})
 
