@@ -19,8 +19,9 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="convert an MNIST pickle as Prepare data does",
         description="Convert an MNIST pickle (.pkl or .pkl.gz) to RecordIO-protobuf and CSV, as Prepare data does.",
     )
-    convert.add_argument("source", metavar="IN", type=Path, help="the pickle, zipped or not")
-    convert.add_argument("folder", metavar="OUT_DIR", type=Path, help="the folder to write to; made if missing")
+    # As texts, because an empty one would be the current folder.
+    convert.add_argument("source", metavar="IN", help="the pickle, zipped or not")
+    convert.add_argument("folder", metavar="OUT_DIR", help="the folder to write to: a new one, or one that is empty")
     convert.set_defaults(run=_convert)
 
 
@@ -28,15 +29,32 @@ def _convert(arguments: argparse.Namespace) -> int:
     # numpy is loaded here, so that the other commands start without it.
     from baton.dataset.files import convert_file
 
+    source, folder = Path(arguments.source), Path(arguments.folder)
     try:
-        facts = convert_file(arguments.source, arguments.folder)
+        problem = _problem(arguments)
+        if problem:
+            return _refuse(problem)
+        facts = convert_file(source, folder)
     except InvalidDataset as error:
-        return _refuse(str(error))
+        return _refuse(f"{source}: {error}")
     except OSError as error:
-        return _refuse(f"{error.filename or arguments.source}: {error.strerror or error}")
+        return _refuse(f"{error.filename or source}: {error.strerror or error}")
     for fact in facts.values():
-        print(_line(fact, arguments.folder))
+        print(_line(fact, folder))
     return 0
+
+
+def _problem(arguments: argparse.Namespace) -> str | None:
+    """Return why nothing may be written where the user says, in one sentence; None where it may."""
+    for name, given in (("IN", arguments.source), ("OUT_DIR", arguments.folder)):
+        if not given:
+            return f"{name} is empty; it must name a {'file' if name == 'IN' else 'folder'}."
+    folder = Path(arguments.folder)
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file; OUT_DIR must be a folder."
+    if folder.is_dir() and any(folder.iterdir()):
+        return f"The folder {folder} is not empty; give a new one, or an empty one."
+    return None
 
 
 def _line(fact: dict[str, Any], folder: Path) -> str:

@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.session import Session
 
 from baton.errors import BatonError, all_errors, retryable_errors
 from baton.things import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = sorted((ROOT / "statemachine").glob("*.asl.json"))
-OF_LAMBDA_AND_AWS = ("Lambda.", "Runtime.", "Sandbox.", "States.")
+OF_LAMBDA = ("Lambda.", "Runtime.", "Sandbox.")
+OF_STEP_FUNCTIONS = {"States.HeartbeatTimeout"}
+OF_SNS = {
+    "SNS.InternalErrorException",
+    "SNS.ThrottledException",
+    "SNS.KMSThrottlingException",
+    "SNS.AmazonSNSException",
+    "SNS.SdkClientException",
+}
+"""The classes of AWS's Java SDK by which Step Functions names SNS's errors: those of a service that is busy or fails,
+the one of an error without a class of its own, and the one of a call that never got an answer."""
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -31,8 +42,19 @@ def retried(state: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("path", MACHINES, ids=lambda p: p.stem)
 def test_only_errors_that_a_retry_helps_are_retried(path: Path) -> None:
     ours = {error for _, state in states(json.loads(path.read_text())) for error in retried(state)}
-    ours = {error for error in ours if not error.startswith(OF_LAMBDA_AND_AWS)}
-    assert ours <= set(retryable_errors())
+    ours = {error for error in ours if not error.startswith(OF_LAMBDA)}
+    assert ours - OF_STEP_FUNCTIONS - OF_SNS <= set(retryable_errors())
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=lambda p: p.stem)
+def test_the_topic_is_told_again_only_where_sns_may_take_it_the_next_time(path: Path) -> None:
+    notify = json.loads(path.read_text())["States"]["Notify"]
+    assert retried(notify) == OF_SNS
+    # Every error of Publish that SNS's own model has is told apart from them, the refusal of a permission above all.
+    model = Session().get_service_model("sns")
+    refusals = {f"SNS.{shape.name}" for shape in model.operation_model("Publish").error_shapes} - OF_SNS
+    assert {"SNS.AuthorizationErrorException", "SNS.NotFoundException", "SNS.KMSAccessDeniedException"} <= refusals
+    assert not refusals & retried(notify)
 
 
 def test_every_retryable_error_that_leaves_a_function_is_retried_somewhere() -> None:

@@ -25,7 +25,7 @@ QUICK = {"max_tuning_jobs": 2, "mini_batch_size_min": 100, "mini_batch_size_max"
 
 FIELDS = [
     *("status", "error", "cause", "run_id", "execution_arn", "region", "seconds", "transitions", "states"),
-    *("pipeline_run", "sagemaker", "smoke_test", "leftovers", "report"),
+    *("pipeline_run", "sagemaker", "data", "smoke_test", "kept", "leftovers", "report"),
 ]
 """What `baton local run --json` writes of a run."""
 

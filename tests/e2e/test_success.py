@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,6 +113,7 @@ def test_every_row_of_the_upload_is_trained_on(stage: Stage, stories: Stories) -
     report = stage.report(str(succeeded(stories.upload.result()).run_id))
     prepared = report["dataset"]["prepared"]
     assert (prepared["train"]["rows"], prepared["test"]["rows"], prepared["valid"]["rows"]) == (1200, 600, 600)
+    assert prepared["dataset"]["sha256"] == hashlib.sha256(stage.good.read_bytes()).hexdigest()
     assert report["status"] == "SUCCEEDED"
     assert report["receipt"]["complete"]
 
@@ -159,6 +161,8 @@ def test_a_kept_endpoint_stays_and_nothing_else_does(stage: Stage, stories: Stor
         f"model {names.model}",
     }
     assert set(stage.deployment.leftovers(run_id=run_id)) == stays
+    assert result.leftovers == []
+    assert result.kept == sorted((names.endpoint, names.endpoint_config, names.model))
     tags = tags_of_what_serves(stage, names)
     assert [t["baton:run-id"] for t in tags] == [run_id] * 3
     assert not any("baton:expires-at" in t for t in tags)

@@ -50,7 +50,12 @@ def test_it_writes_what_the_contract_names_and_returns_its_facts(prepare_data: F
         "train": {"uri": uris["train"], "rows": 40, "columns": 784},
         "test": {"uri": uris["test"], "rows": 8, "columns": 784},
         "valid": {"uri": uris["valid"], "rows": 12, "columns": 784},
-        "dataset": {"uri": plan()["dataset"]["uri"], "bytes": len(zipped(good())), "version_id": version},
+        "dataset": {
+            "uri": plan()["dataset"]["uri"],
+            "bytes": len(zipped(good())),
+            "sha256": hashlib.sha256(zipped(good())).hexdigest(),
+            "version_id": version,
+        },
     }
     types = {key.removeprefix(FOLDER): get(key)["ContentType"] for key in keys() if key.startswith(FOLDER)}
     assert types == {

@@ -24,6 +24,7 @@ EXECUTION: Json = {
     "start_time": "2026-11-23T22:00:00.000Z",
 }
 STARTED = datetime(2026, 11, 23, 22, 0, 0, tzinfo=UTC)
+SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 GATES: Json = {"min_accuracy": 0.45, "max_p95_ms": 2000, "rows": 100}
 
 
@@ -121,7 +122,7 @@ def receipt(**changes: Any) -> Json:
         "finished_at": "2026-11-23T22:14:40+00:00",
         "items": items,
         "objects": {"deleted": 6, "versions": 7, "uploads_aborted": 0},
-        "kept": [f"s3://{BUCKET}/runs/{RUN_ID}/{folder}/" for folder in ("report", "model", "predictions")],
+        "kept": [f"s3://{BUCKET}/runs/{RUN_ID}/{folder}/" for folder in ("model", "predictions")],
         "pipeline_run": {"id": "0a1b", "state": "SUCCEEDED"},
         "cause": None,
     }
@@ -134,7 +135,10 @@ def data() -> Json:
         name: {"uri": uris[name], "rows": rows, "columns": 784}
         for name, rows in (("train", 50000), ("test", 10000), ("valid", 10000))
     }
-    return {**splits, "dataset": {"uri": plan()["dataset"]["uri"], "bytes": 17051982, "version_id": None}}
+    return {
+        **splits,
+        "dataset": {"uri": plan()["dataset"]["uri"], "bytes": 17051982, "sha256": SHA256, "version_id": None},
+    }
 
 
 def state(**changes: Any) -> Json:

@@ -53,11 +53,11 @@ def test_writes_each_split_to_its_own_object(pickle_file, tmp_path, capsys):
 
 
 def test_the_manifest_says_what_is_there_and_holds_the_single_row(pickle_file, tmp_path):
-    baton("data", "convert", str(pickle_file), str(tmp_path))
-    manifest = json.loads((tmp_path / "data/manifest.json").read_text())
+    baton("data", "convert", str(pickle_file), str(tmp_path / "out"))
+    manifest = json.loads((tmp_path / "out/data/manifest.json").read_text())
     assert set(manifest["objects"]) == {"train", "test", "valid", "labels"}
     for facts in manifest["objects"].values():
-        content = (tmp_path / facts["path"]).read_bytes()
+        content = (tmp_path / "out" / facts["path"]).read_bytes()
         assert len(content) == facts["bytes"]
         assert hashlib.sha256(content).hexdigest() == facts["sha256"]
     assert manifest["objects"]["train"]["rows"] == 40
@@ -105,7 +105,37 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path, capsys, name, content, w
     assert captured.err.startswith("baton data convert: ")
     assert words in captured.err
     assert captured.err.count("\n") == 1
+    assert str(path) in captured.err
     assert not (tmp_path / "out").exists()
+
+
+def refused(capsys, *arguments) -> str:
+    assert baton("data", "convert", *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("baton data convert: ").rstrip("\n")
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(pickle_file, tmp_path, capsys):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    said = refused(capsys, str(pickle_file), str(folder))
+    assert said == f"The folder {folder} is not empty; give a new one, or an empty one."
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_is_empty_is_taken(pickle_file, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert baton("data", "convert", str(pickle_file), str(tmp_path / "empty")) == 0
+
+
+def test_what_is_no_folder_is_refused(pickle_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, str(pickle_file), "") == "OUT_DIR is empty; it must name a folder."
+    assert refused(capsys, "", "out") == "IN is empty; it must name a file."
+    assert "is a file; OUT_DIR must be a folder" in refused(capsys, str(pickle_file), str(pickle_file))
 
 
 def savetxt(images) -> bytes:

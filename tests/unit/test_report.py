@@ -28,6 +28,7 @@ from tests.support.report_samples import (
     BUCKET,
     EXECUTION,
     RUN_ID,
+    SHA256,
     STARTED,
     DigitsEndpoint,
     MemoryS3,
@@ -125,7 +126,9 @@ def test_a_good_run_s_report_shows_all_of_it(smoke_tested):
         "Confusion matrix",
         "Smoke-test endpoint",
         "2 attempts",
-        "s3://baton-runs/uploads/mnist_kmeans/mnist.pkl.gz 17.1 MB",
+        f"s3://baton-runs/uploads/mnist_kmeans/mnist.pkl.gz 17.1 MB SHA-256 {SHA256}",
+        f"What stays s3://{BUCKET}/runs/{RUN_ID}/model/ s3://{BUCKET}/runs/{RUN_ID}/predictions/ "
+        f"s3://{BUCKET}/runs/{RUN_ID}/report/",
         "Best of 9 training jobs: bt-t1abcde0f1g2h-tune-004-8d1f , test:msd = 0.0521",
         "mini_batch_size 517",
         "train:msd 0.0518",
@@ -142,6 +145,18 @@ def test_a_good_run_s_report_shows_all_of_it(smoke_tested):
     )
     assert s3.types[f"runs/{RUN_ID}/report/report.html"] == "text/html; charset=utf-8"
     assert s3.types[f"runs/{RUN_ID}/report/report.json"] == "application/json"
+
+
+def test_what_costs_little_has_a_line_each():
+    _, document, _ = write(MemoryS3(), state(), succeeded_history())
+    timeline = Timeline(succeeded_history())
+    found = {driver["what"]: driver["seconds"] for driver in document["cost_drivers"]}
+    assert found["Lambda"] == timeline.seconds("Prepare data")
+    assert found["Pods"] == timeline.seconds("Await pipeline run")
+    assert found["S3"] is None
+    refused = {"plan": None, "failure": {"Error": "InvalidInput", "Cause": "k"}, "receipt": receipt(items=[], kept=[])}
+    _, document, _ = write(MemoryS3(), refused)
+    assert not {"Pods", "S3"} & {driver["what"] for driver in document["cost_drivers"]}
 
 
 def test_the_page_asks_nothing_of_the_network_and_runs_no_script(smoke_tested):

@@ -13,6 +13,7 @@ _CONSOLES = {
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
 TAIL_LINES = 20
+MIN_LINES = 4
 
 
 def console_link(region: str, page: str, name: str) -> str:
@@ -22,18 +23,25 @@ def console_link(region: str, page: str, name: str) -> str:
     return f"https://{region}.{host}/sagemaker/home?region={region}#/{page}/{name}"
 
 
-def log_tail(logs: Any, group: str, stream_prefix: str, lines: int = TAIL_LINES) -> list[str]:
-    """Return the last lines of the first log stream with a prefix, or one line that says why there are none.
+def log_tails(logs: Any, group: str, stream_prefix: str, streams: int = 1) -> list[tuple[str, list[str]]]:
+    """Return the names of the first log streams with a prefix, each with its last lines.
 
-    A log that cannot be read never fails the step: it is only for reading.
+    Where there are none, or they cannot be read, one nameless entry says why: a log never fails a step, because it is
+    only for reading. Several streams share the lines of one.
     """
+    # An empty prefix is refused.
+    wanted = {"logStreamNamePrefix": stream_prefix} if stream_prefix else {}
     try:
-        found = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=stream_prefix, limit=1)
-        streams = found.get("logStreams", [])
-        if not streams:
-            return [f"({group} has no log stream {stream_prefix}…)"]
-        stream = streams[0]["logStreamName"]
-        answer = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=lines, startFromHead=False)
+        found = logs.describe_log_streams(logGroupName=group, limit=streams, **wanted)
+        names = [stream["logStreamName"] for stream in found.get("logStreams", [])]
+        if not names:
+            return [("", [f"({group} has no log stream {stream_prefix}…)"])]
+        lines = max(MIN_LINES, TAIL_LINES // len(names))
+        return [(name, _tail(logs, group, name, lines)) for name in names]
     except (ClientError, BotoCoreError) as error:
-        return [f"(the log in {group} cannot be read: {error})"]
+        return [("", [f"(the log in {group} cannot be read: {error})"])]
+
+
+def _tail(logs: Any, group: str, stream: str, lines: int) -> list[str]:
+    answer = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=lines, startFromHead=False)
     return [event["message"].rstrip() for event in answer.get("events", [])]

@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_steps.console import console_link, log_tail
+from baton_steps.console import console_link, log_tails
 from baton_steps.errors import ForeignResource, JobFailed, NotAdoptable, Terminated
 from baton_steps.run import Run
 
@@ -30,7 +30,8 @@ class Kind:
     """A kind of SageMaker thing: what its API calls it, and which of its states are good or still going on.
 
     ``states`` is False for what exists as soon as it is created. ``stops``: there is a Stop call, to be made when the
-    step is terminated. ``page``: in the console. ``log_group``: with a stream ``<name>/…``, or with ``{name}`` in it.
+    step is terminated. ``page``: in the console. ``log_group``: may have ``{name}`` in it; ``log_prefix``: of its
+    streams, of which up to ``log_streams`` are shown.
     """
 
     noun: str
@@ -41,6 +42,8 @@ class Kind:
     going: frozenset[str] = frozenset()
     stops: bool = False
     log_group: str = ""
+    log_prefix: str = "{name}/"
+    log_streams: int = 1
 
     @property
     def states(self) -> bool:
@@ -56,7 +59,8 @@ _JOB_GOOD = frozenset({"Completed"})
 _JOB_GOING = frozenset({"InProgress"})
 TUNING = Kind(
     "tuning job", "hyper_parameter_tuning_job", "HyperParameterTuningJob", "hyper-tuning-jobs", _JOB_GOOD, _JOB_GOING,
-    stops=True,
+    # The logs are those of its training jobs, <name>-001-<hash>/… and so on.
+    stops=True, log_group="/aws/sagemaker/TrainingJobs", log_prefix="{name}-", log_streams=9,
 )  # fmt: skip
 TRAINING = Kind(
     "training job", "training_job", "TrainingJob", "jobs", _JOB_GOOD, _JOB_GOING,
@@ -70,7 +74,7 @@ MODEL = Kind("model", "model", "Model", "models")
 ENDPOINT_CONFIG = Kind("endpoint configuration", "endpoint_config", "EndpointConfig", "endpointConfig")
 ENDPOINT = Kind(
     "endpoint", "endpoint", "Endpoint", "endpoints", frozenset({"InService"}), frozenset({"Creating"}),
-    log_group="/aws/sagemaker/Endpoints/{name}",
+    log_group="/aws/sagemaker/Endpoints/{name}", log_prefix="",
 )  # fmt: skip
 
 _ENDING = frozenset({"Stopping", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
@@ -157,9 +161,10 @@ class Jobs:
     def _print_log(self, kind: Kind, name: str) -> None:
         if not kind.log_group:
             return
-        prefix = "" if "{name}" in kind.log_group else f"{name}/"
-        lines = log_tail(self._run.client("logs"), kind.log_group.format(name=name), prefix)
-        print(f"The end of the log of {kind.noun} {name}:", *lines, sep="\n    ", flush=True)
+        group, prefix = kind.log_group.format(name=name), kind.log_prefix.format(name=name)
+        tails = log_tails(self._run.client("logs"), group, prefix, kind.log_streams)
+        for title, lines in tails:
+            print(f"The end of the log of {title or f'{kind.noun} {name}'}:", *lines, sep="\n    ", flush=True)
 
     @contextmanager
     def _stopping_on_sigterm(self, kind: Kind, name: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -362,6 +363,25 @@ def test_queues_and_topics_get_objects_as_json(sfn: Machines) -> None:
 
     eventually(both)
     assert sorted(body["n"] for body in bodies) == [1, 2]
+
+
+def test_errors_of_a_topic_have_the_names_of_their_classes(sfn: Machines) -> None:
+    topic = sfn.cloud.client("sns", sfn.region).create_topic(Name="errors")["TopicArn"]
+    publish = integration(sfn, "sns:publish", TopicArn=topic, Message="m")
+    denied = sfn.run(catching(publish), roleArn=sfn.make_role("publishes-nothing"))
+    assert caught(denied)["Error"] == "SNS.AuthorizationErrorException"
+    lost = integration(sfn, "sns:publish", TopicArn=f"{topic}-gone", Message="m")
+    assert caught(sfn.run(catching(lost)))["Error"] == "SNS.NotFoundException"
+
+
+def test_a_refused_publication_is_not_retried_as_one_that_failed(sfn: Machines) -> None:
+    topic = sfn.cloud.client("sns", sfn.region).create_topic(Name="refused")["TopicArn"]
+    path = Path(__file__).parents[3] / "statemachine" / "training_run.asl.json"
+    retry = json.loads(path.read_text())["States"]["Notify"]["Retry"]
+    publish = {**integration(sfn, "sns:publish", TopicArn=topic, Message="m"), "Retry": retry}
+    execution = sfn.start(sfn.create(catching(publish), roleArn=sfn.make_role("publishes-nothing")))
+    assert caught(sfn.end(execution))["Error"] == "SNS.AuthorizationErrorException"
+    assert sfn.types(execution).count("TaskScheduled") == 1
 
 
 def test_events_can_be_put_and_their_failures_fail_the_task(sfn: Machines) -> None:

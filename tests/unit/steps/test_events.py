@@ -88,4 +88,4 @@ def test_the_tail_of_a_log_without_streams_says_so():
         def describe_log_streams(self, **_):
             return {"logStreams": []}
 
-    assert console.log_tail(Empty(), "/group", "n/") == ["(/group has no log stream n/…)"]
+    assert console.log_tails(Empty(), "/group", "n/") == [("", ["(/group has no log stream n/…)"])]

@@ -10,7 +10,7 @@ import pytest
 from baton.names import Names, tags_of
 from baton_steps import jobs
 from baton_steps.errors import ForeignResource, JobFailed, NotAdoptable, RunEnded
-from baton_steps.jobs import ENDPOINT, MODEL, TRAINING, Jobs
+from baton_steps.jobs import ENDPOINT, MODEL, TRAINING, TUNING, Jobs
 from tests.unit.steps import world
 
 NAME = f"{world.RUN_ID}-train"
@@ -46,6 +46,32 @@ def test_the_log_that_cannot_be_read_does_not_fail_the_step(run, sagemaker, logs
     sagemaker.states["training_job"] = ["Completed"]
     Jobs(run).finish(TRAINING, NAME, {})
     assert "cannot be read" in capsys.readouterr().out
+
+
+def test_a_tuning_job_shows_the_end_of_its_training_jobs_logs(run, sagemaker, logs, capsys):
+    name = f"{world.RUN_ID}-tune"
+    logs.streams = [f"{number:03d}-abc/algo-1-1" for number in range(1, 12)]
+    logs.lines = [f"line {number}" for number in range(50)]
+    sagemaker.states["hyper_parameter_tuning_job"] = ["Completed"]
+    Jobs(run).finish(TUNING, name, {})
+    assert logs.asked == [("/aws/sagemaker/TrainingJobs", f"{name}-")]
+    printed = capsys.readouterr().out
+    assert f"The end of the log of {name}-001-abc/algo-1-1:\n    line 46\n" in printed
+    assert f"{name}-009-abc/algo-1-1:" in printed
+    assert f"{name}-010" not in printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "api", "asked"),
+    [
+        (TRAINING, "training_job", ("/aws/sagemaker/TrainingJobs", "n/")),
+        (ENDPOINT, "endpoint", ("/aws/sagemaker/Endpoints/n", None)),
+    ],
+)
+def test_each_kind_has_its_logs_where_sagemaker_writes_them(run, sagemaker, logs, kind, api, asked):
+    sagemaker.states[api] = [next(iter(kind.good))]
+    Jobs(run).finish(kind, "n", {})
+    assert logs.asked == [asked]
 
 
 def test_it_waits_as_long_as_the_run_says(run, sagemaker):

@@ -143,17 +143,21 @@ class FakeSageMaker:
 
 
 class FakeLogs:
-    """One log stream for every name, or none."""
+    """The same log streams for every name (one, unless changed), or none."""
 
     def __init__(self, lines=()):
         self.lines = list(lines)
+        self.streams = ["algo-1-1"]
         self.asked = []
 
-    def describe_log_streams(self, logGroupName, logStreamNamePrefix, limit):
+    def describe_log_streams(self, logGroupName, limit, logStreamNamePrefix=None):
+        # As the API, which takes no empty prefix.
+        assert logStreamNamePrefix is None or logStreamNamePrefix
         self.asked.append((logGroupName, logStreamNamePrefix))
         if not self.lines:
             raise client_error("ResourceNotFoundException", "no such group")
-        return {"logStreams": [{"logStreamName": f"{logStreamNamePrefix}algo-1-1"}]}
+        names = [f"{logStreamNamePrefix or ''}{ending}" for ending in self.streams]
+        return {"logStreams": [{"logStreamName": name} for name in names[:limit]]}
 
     def get_log_events(self, logGroupName, logStreamName, limit, startFromHead):
         assert startFromHead is False

@@ -81,5 +81,10 @@ def _data(plan: dict[str, Any], facts: dict[str, dict[str, Any]], mnist: Mnist) 
         name: {"uri": plan["uris"][name], "rows": facts[name]["rows"], "columns": facts[name]["columns"]}
         for name in ("train", "test", "valid")
     }
-    whole = {"uri": dataset["uri"], "bytes": mnist.bytes_read, "version_id": dataset.get("version_id")}
+    whole = {
+        "uri": dataset["uri"],
+        "bytes": mnist.bytes_read,
+        "sha256": mnist.sha256,
+        "version_id": dataset.get("version_id"),
+    }
     return {**splits, "dataset": whole}

@@ -62,6 +62,7 @@ def document_of(material: Material) -> Json:
         "timeline": _timeline(material),
         "cost_drivers": _cost_drivers(material),
         "receipt": material.state.get("receipt"),
+        "stays": _stays(material),
         "clean_up_failure": _clean_up_failure(material),
         "links": _links(material),
     }
@@ -115,9 +116,36 @@ def _cost_drivers(material: Material) -> list[Json]:
     if "endpoint" in _made(material):
         drivers.append(_endpoint_driver(material))
     if material.timeline:
-        transitions = {"what": "Step Functions", "instances": None, "seconds": None}
-        drivers.append({**transitions, "basis": f"{material.timeline.transitions} state transitions up to this report"})
+        transitions = f"{material.timeline.transitions} state transitions up to this report"
+        drivers.append(_driver("Step Functions", None, transitions))
+    drivers += _small_drivers(material)
     return drivers
+
+
+def _small_drivers(material: Material) -> list[Json]:
+    """Return what costs little beside SageMaker, a line each."""
+    timeline, found = material.timeline, []
+    preparing = timeline.seconds("Prepare data") if timeline else None
+    largest = "elapsed time of Prepare data, the function with the most memory; the others take moments"
+    found.append(_driver("Lambda", preparing, largest))
+    if material.state.get("pipeline_run"):
+        running = timeline.seconds("Await pipeline run") if timeline else None
+        found.append(_driver("Pods", running, "elapsed time of the pipeline run, on the cluster's own nodes"))
+    if material.plan:
+        kept = "what stays, below, and the data set, by size and month; requests, a few hundred"
+        found.append(_driver("S3", None, kept))
+    return found
+
+
+def _driver(what: str, seconds: float | None, basis: str) -> Json:
+    return {"what": what, "instances": None, "seconds": seconds, "basis": basis}
+
+
+def _stays(material: Material) -> list[str]:
+    """Return what the receipt says is kept, and this report, which is written after it."""
+    kept = (material.state.get("receipt") or {}).get("kept", [])
+    report = material.verdict["report"].rpartition("/")[0] + "/"
+    return [*kept, *([] if report in kept else [report])]
 
 
 def _job_driver(material: Material, kind: str) -> Json:
