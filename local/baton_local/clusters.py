@@ -1,6 +1,6 @@
 """EKS: the one cluster that is always there, called ``embedded``; others must be made with CreateCluster, as moto does.
 
-It has the add-on of Pod Identity, and no Kubernetes API server: Kubeflow Pipelines answers on a port of its own.
+It has the add-on of Pod Identity, and a Kubernetes API server (``api_server.py``) that reaches Kubeflow Pipelines.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from baton_local.api_server import ApiServer
 from baton_local.context import CloudContext
 from baton_local.seams import add, register, replace
 
@@ -15,10 +16,14 @@ NAME = "embedded"
 AGENT = "eks-pod-identity-agent"
 _MODELS, _RESPONSES = "moto.eks.models", "moto.eks.responses"
 _moto: dict[str, Any] = {}
+_servers: list[ApiServer] = []
 
 
-def install(_context: CloudContext) -> None:
+def install(context: CloudContext) -> None:
     """Let DescribeCluster know the cluster, and add the operations on add-ons that moto does not have."""
+    server = ApiServer(context.account_id, context.kfp_port, context.work_dir)
+    server.start()
+    _servers.append(server)
     register(_MODELS, "EKSBackend.create_cluster")
     _moto["describe"] = replace(_MODELS, "EKSBackend.describe_cluster", _describe_cluster, ("self", "name"))
     register(_RESPONSES, "EKSResponse.eks_backend", property)
@@ -32,10 +37,19 @@ def install(_context: CloudContext) -> None:
     replace("moto.eks.urls", "url_paths", {**register("moto.eks.urls", "url_paths", dict), **paths}, dict)
 
 
+def shutdown() -> None:
+    """Stop the API server."""
+    while _servers:
+        _servers.pop().stop()
+
+
 def _describe_cluster(self: Any, name: str) -> Any:
     if name == NAME and name not in self.clusters:
         role = f"arn:{self.partition}:iam::{self.account_id}:role/{NAME}-cluster"
-        _addons(self.create_cluster(name=name, role_arn=role, resources_vpc_config={})).add(AGENT)
+        cluster = self.create_cluster(name=name, role_arn=role, resources_vpc_config={})
+        cluster.endpoint = _servers[-1].url
+        cluster.certificate_authority = {"data": _servers[-1].certificate_authority}
+        _addons(cluster).add(AGENT)
     return _moto["describe"](self, name)
 
 

@@ -223,6 +223,29 @@ def test_the_status_event_of_an_abort_is_lost_and_the_janitor_finishes(stage: St
     assert stage.make_janitors_round()["started"] == []
 
 
+def test_what_was_kept_for_a_run_whose_abort_nobody_heard_of_is_found_by_the_janitor(
+    stage: Stage, alone: Stopper
+) -> None:
+    # Its own clean-up was that of a success and gave a receipt; then it was stopped, and the event got lost.
+    rule = stage.deployment.physical_id("ExecutionEndRule").rpartition("/")[2]
+    run, execution = alone.start(KEEP, deafen_topic)
+    stage.wait_for_state(execution, "Notify")
+    run_id = run.run_id(execution)
+    stage.deployment.client("events").disable_rule(Name=rule)
+    try:
+        assert run_id not in {one["run_id"] for one in stage.make_janitors_round()["started"]}, "it is still going on"
+        stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
+        time.sleep(1)
+    finally:
+        stage.deployment.client("events").enable_rule(Name=rule)
+    assert stage.receipt(run_id)["complete"]
+    assert f"endpoint {Names.of(run_id).endpoint}" in alone.left_of(run_id)
+    started = stage.make_janitors_round()["started"]
+    assert (run_id, "unfinished") in [(s["run_id"], s["reason"]) for s in started]
+    assert run.wait_for_sweep(execution)
+    assert alone.left_of(run_id) == []
+
+
 def test_an_endpoint_that_is_still_creating_when_clean_up_comes(stage: Stage, alone: Stopper) -> None:
     stage.sagemaker_faults(endpoint={"creating_seconds": 6})
     run, execution = alone.start({})

@@ -13,25 +13,41 @@ import pytest
 
 from baton_local.cloud import EmbeddedCloud
 from baton_local.deployment import STACK, Deployment, repository
-from tests.e2e.conftest import Stage
+from tests.e2e.conftest import Stage, succeeded
 from tests.e2e.flows import Flows
 from tests.support.permissions import Document, Mutation, Reasons, Recording
 from tools.lint.iam import expanded, statements
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("permissions"), pytest.mark.timeout(1500)]
 
-REGION = "eu-west-1"
+REGION, PROXY_REGION = "eu-west-1", "eu-central-1"
 DATASETS = "other-datasets"
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
-    """Every flow, played once on a cloud of their own."""
+    """Every flow, played once on a cloud of their own, and a run that reaches Kubeflow Pipelines by the cluster."""
     with EmbeddedCloud(speed=400, cache_dir=repository() / ".cache") as cloud:
         stage = Stage(_deployed(cloud), tmp_path_factory.mktemp("flows"))
         for flow in Flows(stage, DATASETS).all():
             flow()
-        yield Recording.of(_get(cloud, "iam-log"), _documents(stage.deployment))
+        log, documents = _get(cloud, "iam-log"), _documents(stage.deployment)
+        more_log, more_documents = _through_the_cluster(cloud, tmp_path_factory.mktemp("proxy"))
+        yield Recording.of([*log, *more_log], [*documents, *more_documents])
+
+
+def _through_the_cluster(cloud: EmbeddedCloud, folder: Path) -> tuple[list[dict[str, Any]], list[Document]]:
+    """Play a good run in mode eks-proxy; return what was asked of EKS, and the policy that is for it.
+
+    The rest of that deployment is as the other one, and recorded there.
+    """
+    _get(cloud, "iam-log", "DELETE")
+    # Its own service account: the one Kubeflow Pipelines has one association for each.
+    parameters = {"KfpMode": "eks-proxy", "KfpUrl": "", "PipelineServiceAccount": "by-the-cluster"}
+    stage = Stage(Deployment.make(cloud, PROXY_REGION, parameters), folder)
+    succeeded(stage.play())
+    asked = [entry for entry in _get(cloud, "iam-log") if entry["action"].startswith("eks:")]
+    return asked, [d for d in _documents(stage.deployment) if d.holder == "EksProxyPolicy"]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +63,9 @@ def _deployed(cloud: EmbeddedCloud) -> Deployment:
     return Deployment.make(cloud, REGION, parameters)
 
 
-def _get(cloud: EmbeddedCloud, what: str) -> Any:
-    with urllib.request.urlopen(f"{cloud.url}/_baton/{what}", timeout=30) as answer:
+def _get(cloud: EmbeddedCloud, what: str, method: str = "GET") -> Any:
+    request = urllib.request.Request(f"{cloud.url}/_baton/{what}", method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
 
@@ -58,6 +75,8 @@ def _documents(deployment: Deployment) -> list[Document]:
     ids = {resource["PhysicalResourceId"]: resource["LogicalResourceId"] for resource in described}
     found: dict[tuple[str, str], Document] = {}
     for role, policies in _get(deployment.cloud, "iam-policies").items():
+        if role.rpartition("/")[2] not in ids:
+            continue
         for policy in policies:
             name = policy["name"]
             managed = name.startswith("arn:")
