@@ -114,7 +114,8 @@ def deafen_topic(definition: dict[str, Any]) -> None:
     notify = definition["States"]["Notify"]
     notify["Parameters"]["TopicArn"] += "-that-is-none"
     for retry in notify["Retry"]:
-        retry |= {"IntervalSeconds": 5, "MaxAttempts": 5}
+        # That there is no such topic is nothing that a retry helps, so it is not among the errors that are retried.
+        retry |= {"ErrorEquals": ["States.TaskFailed"], "IntervalSeconds": 5, "MaxAttempts": 5}
 
 
 def die_by_runtime_error(definition: dict[str, Any]) -> None:
