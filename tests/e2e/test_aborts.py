@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -203,48 +204,54 @@ def alone(stage: Stage, ends: dict[str, Future[Ended]]) -> Iterator[Stopper]:
     stage.heal()
 
 
-def test_the_status_event_of_an_abort_is_lost_and_the_janitor_finishes(stage: Stage, alone: Stopper) -> None:
+@contextlib.contextmanager
+def deaf_to_ends(stage: Stage) -> Iterator[None]:
+    """Lose the status events of executions, however late they come."""
+    events = stage.deployment.client("events")
     rule = stage.deployment.physical_id("ExecutionEndRule").rpartition("/")[2]
+    events.disable_rule(Name=rule)
+    try:
+        yield
+        time.sleep(1)
+    finally:
+        events.enable_rule(Name=rule)
+
+
+def reasons_to_clean_up(stage: Stage, run_id: str) -> list[str]:
+    """Let the janitor make a round; return why it handed a run over, if it did."""
+    return [one["reason"] for one in stage.make_janitors_round()["started"] if one["run_id"] == run_id]
+
+
+def test_the_status_event_of_an_abort_is_lost_and_the_janitor_finishes(stage: Stage, alone: Stopper) -> None:
     stage.sagemaker_faults(training={"match": "bt-*-train", "in_progress_seconds": 60})
     run, execution = alone.start({})
     stage.wait_for_state(execution, "Await training")
     run_id = run.run_id(execution)
-    stage.deployment.client("events").disable_rule(Name=rule)
-    try:
+    with deaf_to_ends(stage):
         stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
-        time.sleep(1)
-    finally:
-        stage.deployment.client("events").enable_rule(Name=rule)
-    assert alone.left_of(run_id) != []
-    assert run.sweeps(execution) == {}
-    started = stage.make_janitors_round()["started"]
-    assert [(s["run_id"], s["reason"]) for s in started] == [(run_id, "unfinished")]
-    assert run.wait_for_sweep(execution)
-    assert stage.deployment.leftovers() == []
-    assert stage.make_janitors_round()["started"] == []
+        assert alone.left_of(run_id) != []
+        assert run.sweeps(execution) == {}
+        assert reasons_to_clean_up(stage, run_id) == ["unfinished"]
+        assert run.wait_for_sweep(execution)
+        assert alone.left_of(run_id) == []
+        assert reasons_to_clean_up(stage, run_id) == []
 
 
 def test_what_was_kept_for_a_run_whose_abort_nobody_heard_of_is_found_by_the_janitor(
     stage: Stage, alone: Stopper
 ) -> None:
     # Its own clean-up was that of a success and gave a receipt; then it was stopped, and the event got lost.
-    rule = stage.deployment.physical_id("ExecutionEndRule").rpartition("/")[2]
     run, execution = alone.start(KEEP, deafen_topic)
     stage.wait_for_state(execution, "Notify")
     run_id = run.run_id(execution)
-    stage.deployment.client("events").disable_rule(Name=rule)
-    try:
-        assert run_id not in {one["run_id"] for one in stage.make_janitors_round()["started"]}, "it is still going on"
+    with deaf_to_ends(stage):
+        assert reasons_to_clean_up(stage, run_id) == [], "it is still going on"
         stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
-        time.sleep(1)
-    finally:
-        stage.deployment.client("events").enable_rule(Name=rule)
-    assert stage.receipt(run_id)["complete"]
-    assert f"endpoint {Names.of(run_id).endpoint}" in alone.left_of(run_id)
-    started = stage.make_janitors_round()["started"]
-    assert (run_id, "unfinished") in [(s["run_id"], s["reason"]) for s in started]
-    assert run.wait_for_sweep(execution)
-    assert alone.left_of(run_id) == []
+        assert stage.receipt(run_id)["complete"]
+        assert f"endpoint {Names.of(run_id).endpoint}" in alone.left_of(run_id)
+        assert reasons_to_clean_up(stage, run_id) == ["unfinished"]
+        assert run.wait_for_sweep(execution)
+        assert alone.left_of(run_id) == []
 
 
 def test_an_endpoint_that_is_still_creating_when_clean_up_comes(stage: Stage, alone: Stopper) -> None:
