@@ -25,7 +25,7 @@ class Screen:
 
     def step(self, line: str) -> None:
         """Say what happens now, with the seconds since the command began."""
-        first, *rest = textwrap.wrap(line, _WIDTH - 8)
+        first, *rest = textwrap.wrap(line, _WIDTH - 8, break_on_hyphens=False)
         print(f"{time.monotonic() - self._began:6.1f}  {first}", flush=True)
         for more in rest:
             print(f"        {more}", flush=True)
@@ -101,7 +101,7 @@ class Screen:
         )
 
     def _line(self, label: str, text: str) -> None:
-        wrapped = textwrap.wrap(text, _WIDTH - 21, break_long_words=False) or [""]
+        wrapped = textwrap.wrap(text, _WIDTH - 21, break_long_words=False, break_on_hyphens=False) or [""]
         print(f"  {label:<18} {wrapped[0]}")
         for more in wrapped[1:]:
             print(f"  {'':<18} {more}")
