@@ -19,8 +19,6 @@ _START_SECONDS = 30.0
 _SWEEP_SECONDS = 120.0
 _POLL_SECONDS = 0.15
 
-_THINGS = ("tuning", "training", "model", "transform", "endpoint")
-
 Tell = Callable[[Step], None]
 
 
@@ -47,7 +45,7 @@ class Result:
     states: list[dict[str, Any]] = field(default_factory=list)
     pipeline_run: dict[str, Any] | None = None
     sagemaker: dict[str, Any] = field(
-        default_factory=lambda: {kind: {"name": None, "status": "Absent"} for kind in _THINGS}
+        default_factory=lambda: {kind: {"name": None, "status": "Absent"} for kind in _DESCRIBE}
     )
     data: dict[str, int] | None = None
     smoke_test: dict[str, Any] | None = None
@@ -305,7 +303,7 @@ def _kept(run_id: str, output: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({names.endpoint, names.endpoint_config, names.model})
 
 
-_DESCRIBE = {
+_DESCRIBE: Mapping[str, tuple[str, str, str | None]] = {
     "tuning": ("describe_hyper_parameter_tuning_job", "HyperParameterTuningJobName", "HyperParameterTuningJobStatus"),
     "training": ("describe_training_job", "TrainingJobName", "TrainingJobStatus"),
     "model": ("describe_model", "ModelName", None),

@@ -130,14 +130,20 @@ class Stage:
         return done
 
     @contextlib.contextmanager
-    def without_hourly_rounds(self) -> Iterator[None]:
-        """Keep the janitor's schedule, an hour of which is seconds here, from doing what a test is to see done."""
-        events, rule = self.deployment.client("events"), self.deployment.physical_id("JanitorRule")
+    def without_rule(self, logical_id: str) -> Iterator[None]:
+        """Disable one of the stack's EventBridge rules for a while."""
+        events, rule = self.deployment.client("events"), self.deployment.physical_id(logical_id)
         events.disable_rule(Name=rule)
         try:
             yield
         finally:
             events.enable_rule(Name=rule)
+
+    @contextlib.contextmanager
+    def without_hourly_rounds(self) -> Iterator[None]:
+        """Keep the janitor's schedule, an hour of which is seconds here, from doing what a test is to see done."""
+        with self.without_rule("JanitorRule"):
+            yield
 
     def age(self, run_id: str, seconds: int) -> None:
         """Let a run have ended that much earlier."""

@@ -207,14 +207,9 @@ def alone(stage: Stage, ends: dict[str, Future[Ended]]) -> Iterator[Stopper]:
 @contextlib.contextmanager
 def deaf_to_ends(stage: Stage) -> Iterator[None]:
     """Lose the status events of executions, however late they come."""
-    events = stage.deployment.client("events")
-    rule = stage.deployment.physical_id("ExecutionEndRule").rpartition("/")[2]
-    events.disable_rule(Name=rule)
-    try:
+    with stage.without_rule("ExecutionEndRule"):
         yield
         time.sleep(1)
-    finally:
-        events.enable_rule(Name=rule)
 
 
 def reasons_to_clean_up(stage: Stage, run_id: str) -> list[str]:
