@@ -1,12 +1,13 @@
-"""S3's listings while others write and delete: moto looks at each key again, and some are gone by then."""
+"""S3's listings: quick ones, though moto copies all that a bucket holds, and right ones while others write and delete."""
 
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable
 from typing import Any
 
-from baton_local.seams import replace
+from baton_local.seams import add, replace
 
 _ATTEMPTS = 20
 _OVERTAKEN = (KeyError, TypeError, ValueError, RuntimeError)
@@ -16,6 +17,7 @@ _OVERTAKEN = (KeyError, TypeError, ValueError, RuntimeError)
 def install() -> None:
     """Open the seams."""
     models = "moto.s3.models"
+    add(models, "FakeKey.__deepcopy__", _without_content)
     for operation, parameters in (
         ("list_objects", ("self", "bucket", "prefix", "delimiter", "marker", "max_keys")),
         (
@@ -33,6 +35,16 @@ def _open(module: str, attribute: str, parameters: tuple[str, ...]) -> None:
         return again(functools.partial(before[0], self, *arguments, **named))
 
     before.append(replace(module, attribute, listing, parameters))
+
+
+def _without_content(key: Any, _memo: dict[int, Any]) -> Any:
+    """Return a key as a listing shows it: moto asks for a deep copy of every version, and would copy the bytes too."""
+    if not key.disposed:
+        with key.lock:
+            _ = key.etag  # moto computes it from the bytes when it is first asked, and keeps it.
+    listed = object.__new__(type(key))
+    listed.__dict__.update(key.__dict__, _value_buffer=io.BytesIO(), multipart=None, disposed=True)
+    return listed
 
 
 def again(look: Callable[[], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,6 +50,24 @@ def test_objects_are_listed_though_one_is_deleted_meanwhile(busy_bucket: Any, mo
     store = moto.s3.utils._VersionedKeyStore
     monkeypatch.setattr(store, "items", overtaken_once(store.items, KeyError("gone")))
     assert [o["Key"] for o in busy_bucket.list_objects_v2(Bucket="busy", Prefix="st")["Contents"]] == ["stays"]
+
+
+def test_a_listing_of_versions_copies_no_content(busy_bucket: Any) -> None:
+    busy_bucket.put_bucket_versioning(Bucket="busy", VersioningConfiguration={"Status": "Enabled"})
+    put = busy_bucket.put_object(Bucket="busy", Key="large", Body=b"x" * 4_000_000)
+    busy_bucket.delete_object(Bucket="busy", Key="large")
+    tracemalloc.start()
+    try:
+        listed = busy_bucket.list_object_versions(Bucket="busy", Prefix="large")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    [version] = listed["Versions"]
+    assert (version["Size"], version["ETag"], version["IsLatest"]) == (4_000_000, put["ETag"], False)
+    assert [marker["Key"] for marker in listed["DeleteMarkers"]] == ["large"]
+    assert most < 4_000_000
+    kept = busy_bucket.get_object(Bucket="busy", Key="large", VersionId=version["VersionId"])["Body"].read()
+    assert len(kept) == 4_000_000
 
 
 def test_what_keeps_changing_is_an_error_in_the_end() -> None:
