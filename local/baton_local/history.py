@@ -10,6 +10,7 @@ from typing import Any, Literal
 _BAD_ENDS = ("Failed", "TimedOut", "Aborted")
 INSTANT = frozenset({"Choice", "Pass", "Succeed", "Fail"})
 """The types of states that take no time of their own."""
+_PAGE = 20
 
 
 @dataclass
@@ -55,7 +56,7 @@ class History:
     def __init__(self, stepfunctions: Any, execution_arn: str) -> None:
         self._stepfunctions = stepfunctions
         self._arn = execution_arn
-        self._seen = 0
+        self._last_id = 0
         self._types: dict[int, str] = {}
         self._visit_of: dict[int, Visit] = {}
         self.visits: list[Visit] = []
@@ -68,16 +69,20 @@ class History:
     def read(self) -> list[Step]:
         """Take up what is new; return in order which visits began and which ended, each of it once."""
         steps: list[Step] = []
-        for event in list(self._events())[self._seen :]:
-            self._seen += 1
+        for event in reversed(list(self._new_events())):
+            self._last_id = event["id"]
             steps += self._take(event)
         return steps
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        request = {"executionArn": self._arn, "maxResults": 1000}
+    def _new_events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events that were not read yet, the last first, so that a look costs what is new and not the whole."""
+        request = {"executionArn": self._arn, "reverseOrder": True, "maxResults": _PAGE, "includeExecutionData": False}
         while True:
             page = self._stepfunctions.get_execution_history(**request)
-            yield from page["events"]
+            for event in page["events"]:
+                if event["id"] <= self._last_id:
+                    return
+                yield event
             if not page.get("nextToken"):
                 return
             request["nextToken"] = page["nextToken"]

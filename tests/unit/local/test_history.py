@@ -35,11 +35,14 @@ class Events:
     def exited(self, kind: str, name: str, before: int | None = None) -> int:
         return self.add(f"{kind}StateExited", before, stateExitedEventDetails={"name": name})
 
-    def get_execution_history(self, executionArn: str, maxResults: int, nextToken: str = "0") -> dict[str, Any]:
-        first = int(nextToken)
-        events = self.all[first : min(first + self._page, self.visible)]
-        more = first + self._page < self.visible
-        return {"events": events, **({"nextToken": str(first + self._page)} if more else {})}
+    def get_execution_history(
+        self, executionArn: str, maxResults: int, reverseOrder: bool, includeExecutionData: bool, nextToken: str = ""
+    ) -> dict[str, Any]:
+        assert reverseOrder
+        assert not includeExecutionData
+        last = int(nextToken or self.visible)
+        first = max(last - min(self._page, maxResults), 0)
+        return {"events": self.all[first:last][::-1], **({"nextToken": str(first)} if first else {})}
 
     def seen_in(self, reads: Iterable[int]) -> tuple[list[Step], History]:
         """Read whenever so many events are there; return all that was said."""
