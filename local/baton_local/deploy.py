@@ -97,7 +97,7 @@ def sam_environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # Lambda's own wheels where they run here too; layers/baton/Makefile says what the variable does.
     wheels = "lambda" if (platform.system(), platform.machine()) == ("Linux", "x86_64") else "host"
-    own = {"SAM_CLI_TELEMETRY": "0", "NO_COLOR": "1", "SAM_CLI_POLL_DELAY": "0.2", "BATON_LAYER_WHEELS": wheels}
+    own = {"SAM_CLI_TELEMETRY": "0", "NO_COLOR": "1", "SAM_CLI_POLL_DELAY": "0.2", "BATON_WHEELS": wheels}
     return {**os.environ, "PATH": path, **own}
 
 
@@ -153,7 +153,7 @@ def _run_build(source_dir: Path, work: Path, runtime: str) -> None:
         str(work),
         "--parameter-overrides",
         f"ParameterKey=Runtime,ParameterValue={runtime}",
-        # Not that of `make build`: its layer has Lambda's wheels on every host.
+        # Not that of `make build`, which takes Lambda's wheels on every host.
         "--cache-dir",
         str(work.parent / ".cached"),
         cwd=source_dir,

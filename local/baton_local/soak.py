@@ -293,7 +293,7 @@ class Soaker:
         counted = Counter(outcome.verdict for outcome in over)
         good, failed = counted["succeeded"], counted["failed_as_intended"]
         bad = len(over) - good - failed
-        return f"{len(over)}/{total} ended: {good} succeeded, {failed} failed as intended, {bad} not as they should"
+        return f"{len(over)}/{total} ended: {good} succeeded, {failed} failed as intended, {bad} otherwise"
 
 
 def _did_work(pipeline_run: dict[str, Any]) -> bool:

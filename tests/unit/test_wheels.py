@@ -1,4 +1,4 @@
-"""The layer has the wheels of Lambda's platform, whatever machine builds it; only the embedded cloud takes others."""
+"""What is deployed has the wheels of Lambda's platform, whatever machine builds it; only the embedded cloud takes others."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ if [ "$1" = -c ]; then echo 3.12; else echo "$@" >> "$SEEN"; fi
 """
 
 
-def pip_arguments(folder: Path, **environment: str) -> list[str]:
-    """Build the layer with a Python 3.12 that only writes down what it is told; return what pip was told."""
+BUILT = {
+    "BatonLayer": ("layers/baton", "python/baton/names.py"),
+    "PrepareDataFunction": ("functions/prepare_data", "app.py"),
+    "WriteReportFunction": ("functions/write_report", "app.py"),
+}
+"""What is built with packages, by its name in the template: its folder, and a file of its own that it must hold."""
+
+
+def pip_arguments(built: str, folder: Path, **environment: str) -> list[str]:
+    """Build a thing with a Python 3.12 that only writes down what it is told; return what pip was told."""
+    source, own_file = BUILT[built]
     programs, seen = folder / "bin", folder / "seen"
     programs.mkdir()
     (programs / "python3").write_text(FAKE_PYTHON)
@@ -29,19 +38,25 @@ def pip_arguments(folder: Path, **environment: str) -> list[str]:
         "ARTIFACTS_DIR": str(folder / "a b"),
     }
     subprocess.run(
-        ["make", "build-BatonLayer"],
-        cwd=ROOT / "layers" / "baton",
+        ["make", f"build-{built}"],
+        cwd=ROOT / source,
         env={**os.environ, **own, **environment},
         check=True,
         capture_output=True,
     )
-    assert (folder / "a b" / "python" / "baton" / "names.py").is_file()
+    assert (folder / "a b" / own_file).is_file()
     [line] = seen.read_text().splitlines()
     return line.split()
 
 
-def test_a_deployment_gets_lambdas_wheels_on_every_machine(tmp_path: Path) -> None:
-    told = pip_arguments(tmp_path)
+def test_everything_with_packages_is_built_here() -> None:
+    with_packages = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("functions/*/requirements.txt")}
+    assert {folder for folder, _ in BUILT.values()} == {"layers/baton", *with_packages}
+
+
+@pytest.mark.parametrize("built", BUILT)
+def test_a_deployment_gets_lambdas_wheels_on_every_machine(built: str, tmp_path: Path) -> None:
+    told = pip_arguments(built, tmp_path)
     for option, value in (
         ("--platform", "manylinux2014_x86_64"),
         ("--implementation", "cp"),
@@ -52,8 +67,9 @@ def test_a_deployment_gets_lambdas_wheels_on_every_machine(tmp_path: Path) -> No
     assert "--require-hashes" in told
 
 
-def test_the_embedded_cloud_can_take_the_machines_own(tmp_path: Path) -> None:
-    assert "--platform" not in pip_arguments(tmp_path, BATON_LAYER_WHEELS="host")
+@pytest.mark.parametrize("built", BUILT)
+def test_the_embedded_cloud_can_take_the_machines_own(built: str, tmp_path: Path) -> None:
+    assert "--platform" not in pip_arguments(built, tmp_path, BATON_WHEELS="host")
 
 
 @pytest.mark.parametrize(
@@ -70,4 +86,4 @@ def test_it_does_so_only_where_lambdas_do_not_run(
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert deploy.sam_environment()["BATON_LAYER_WHEELS"] == wheels
+    assert deploy.sam_environment()["BATON_WHEELS"] == wheels
