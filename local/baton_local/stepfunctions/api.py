@@ -131,7 +131,15 @@ def get_execution_history(self: Any) -> Any:
     page, token = _page(self, events, lambda event: str(event["id"]))
     if str(self._get_param("includeExecutionData")).lower() == "false":
         page = [_without_data(event) for event in page]
-    return ActionResult({"events": list(page), **token})
+    # moto's serializer looks for each of an event's forty fields by several names, and this is read again and again.
+    return json.dumps({"events": [_stated(event) for event in page], **token})
+
+
+def _stated(value: Any) -> Any:
+    """Return a value as the protocol writes it: no field without a value, and times in seconds since 1970."""
+    if isinstance(value, dict):
+        return {name: _stated(item) for name, item in value.items() if item is not None}
+    return value.timestamp() if isinstance(value, datetime) else value
 
 
 def _without_data(event: dict[str, Any]) -> dict[str, Any]:
