@@ -1,10 +1,15 @@
-"""Which tests share a worker, and which come first, when the tests run on several workers."""
+"""Which tests share a worker and come first when they run on several workers, and what all of them share."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import botocore.session
 import pytest
+
+# moto forgets boto3's session after each test, and a new one would read all models again: half of the time of a test.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 TESTS = Path(__file__).parent
 

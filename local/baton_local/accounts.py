@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 
 from baton_local.seams import register
 
@@ -72,10 +74,18 @@ def forget_session(access_key_id: str, role_arn: str) -> None:
 _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=120, max_pool_connections=50)
 
 
+@functools.cache
+def _loader() -> Loader:
+    """Return the one reader of the services' models: each client needs the same few, and parsing them takes long."""
+    return create_loader()
+
+
 @functools.lru_cache(maxsize=256)
 def client(url: str, service: str, region: str, credentials: Credentials = ADMINISTRATOR) -> Any:
     """Return a boto3 client of the embedded cloud at ``url`` that acts with these credentials and never retries."""
-    return boto3.session.Session().client(
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
+    return boto3.session.Session(botocore_session=session).client(
         service,  # type: ignore[call-overload]
         region_name=region,
         endpoint_url=url,
