@@ -75,7 +75,7 @@ class History:
         return steps
 
     def _new_events(self) -> Iterator[dict[str, Any]]:
-        """Yield the events that were not read yet, the last first, so that a look costs what is new and not the whole."""
+        """Yield the events that were not read yet, the last first, so that a look costs no more than what is new."""
         request = {"executionArn": self._arn, "reverseOrder": True, "maxResults": _PAGE, "includeExecutionData": False}
         while True:
             page = self._stepfunctions.get_execution_history(**request)

@@ -1,4 +1,4 @@
-"""S3's listings: quick ones, though moto copies all that a bucket holds, and right ones while others write and delete."""
+"""S3's listings: quick ones, though moto copies all that a bucket holds, and right ones while others write."""
 
 from __future__ import annotations
 

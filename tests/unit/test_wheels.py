@@ -1,4 +1,4 @@
-"""What is deployed has the wheels of Lambda's platform, whatever machine builds it; only the embedded cloud takes others."""
+"""What is deployed has the wheels of Lambda's platform, whatever builds it; only the embedded cloud takes others."""
 
 from __future__ import annotations
 
