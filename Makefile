@@ -70,6 +70,6 @@ deploy: build ## Deploy to the AWS account of your credentials (CONFIG=default, 
 	@$(BIN)/python -m tools.built_runtime check $(or $(CONFIG),default)
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam deploy --config-env $(or $(CONFIG),default)
 
-clean: ## Remove what was built and cached, but for .venv
+clean: ## Remove what was built and written, but for .venv and .cache (data sets, unpacked functions)
 	rm -rf .aws-sam .baton build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis tools/lint/node_modules
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

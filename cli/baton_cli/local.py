@@ -98,10 +98,8 @@ def _run(chosen: argparse.Namespace) -> int:
         dataset = chosen.dataset or datasets.mnist(repository() / ".cache")
         with EmbeddedCloud(dials=dials, speed=SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud:
             result = _one_run(cloud, chosen, dataset, given, screen)
-    except beforehand.WouldBeRefused as refusal:
-        _write(chosen.json, _refused(str(refusal), chosen.region).as_dict())
-        return screen.refuse(str(refusal))
     except (ValueError, CloudError, DeployError) as error:
+        _write(chosen.json, _not_started(error, chosen.region).as_dict())
         return screen.refuse(str(error))
     screen.result(result)
     problem = _write(chosen.json, result.as_dict())
@@ -126,8 +124,14 @@ def _write(path: Path | None, content: dict[str, Any]) -> str | None:
     return None
 
 
-def _refused(reason: str, region: str, leftovers: Sequence[str] = ()) -> Result:
-    return Result("REFUSED", "UploadRefused", reason, None, None, region, 0.0, leftovers=list(leftovers))
+def _refused(reason: str, region: str, leftovers: Sequence[str] = (), error: str = "UploadRefused") -> Result:
+    return Result("REFUSED", error, reason, None, None, region, 0.0, leftovers=list(leftovers))
+
+
+def _not_started(problem: Exception, region: str) -> Result:
+    """Return the result of a run that never began, so that no earlier one is taken for it."""
+    names = {beforehand.WouldBeRefused: "UploadRefused", CloudError: "CloudError", DeployError: "DeployError"}
+    return _refused(str(problem), region, error=names.get(type(problem), "InvalidOption"))
 
 
 def _one_run(
@@ -160,6 +164,8 @@ def _soak(chosen: argparse.Namespace) -> int:
             soaker = Soaker(deployment, chosen.seed, Path(folder), SOAK_HEARTBEAT_SECONDS)
             soak = soaker.soak(chosen.runs, chosen.parallel, screen.progress)
     except (ValueError, CloudError, DeployError) as error:
+        told = _not_started(error, chosen.region)
+        _write(chosen.json, {"status": told.status, "error": told.error, "cause": told.cause})
         return screen.refuse(str(error))
     screen.soak(soak)
     problem = _write(chosen.json, soak.as_dict())

@@ -101,9 +101,9 @@ class Screen:
         )
 
     def _line(self, label: str, text: str) -> None:
-        wrapped = textwrap.wrap(text, _WIDTH - 21, break_long_words=False, break_on_hyphens=False) or [""]
-        print(f"  {label:<18} {wrapped[0]}")
-        for more in wrapped[1:]:
+        first, *rest = [part for line in text.splitlines() for part in _wrapped(line)] or [""]
+        print(f"  {label:<18} {first}")
+        for more in rest:
             print(f"  {'':<18} {more}")
 
     def outputs(self, outputs: Mapping[str, str]) -> None:
@@ -126,3 +126,9 @@ class Screen:
         """Say why nothing is done; return the exit code for that."""
         print(f"baton: {sentence}", file=sys.stderr)
         return 2
+
+
+def _wrapped(line: str) -> list[str]:
+    """Cut one line, an item of a list so that what follows stands under its text."""
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.wrap(line, _WIDTH - 21, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -57,3 +58,56 @@ def test_the_admin_routes_are_those_that_the_modules_answer() -> None:
     answered = set(re.findall(r"\"(/_baton/[a-z/-]*[a-z])\"", sources)) | {"/_baton/runs"}
     assert named <= answered
     assert answered - {"/_baton/iam"} <= named
+
+
+REFUSALS = {
+    "DeploymentPreference of type … is not supported by the embedded cloud": "No deployment preference",
+    "Template error: … is not supported by the embedded cloud": "of the functions none but those that resolve values",
+    "The embedded cloud does not filter messages.": "Filters of event source mappings are refused",
+    "The embedded cloud has no target of the kind …": "an event for another kind is undeliverable",
+    "The embedded cloud reads S3Prefix, not ….": "Batch transform: an `S3Prefix` as input",
+    "The embedded cloud searches by the Bayesian or the Random strategy, not by ….": "Bayesian or the Random strategy",
+    "The embedded cloud serves models of one PrimaryContainer with Image and ModelDataUrl.": "one `PrimaryContainer`",
+    "The embedded cloud serves production variants that name a model.": "production variants that name a model",
+    "The embedded cloud tunes one TrainingJobDefinition with one HyperParameterTuningJobObjective.": (
+        "one `TrainingJobDefinition` with one objective"
+    ),
+    "The embedded cloud's batch transform knows no ….": "no `DataProcessing` or `DataCaptureConfig`",
+    "the embedded cloud runs Python functions only, and this one's runtime is …": "other runtimes are refused",
+    "the embedded cloud splits by Line or not at all, not by …": "split by line or not at all",
+}
+"""What the embedded cloud answers where it refuses what AWS takes, and the words of the page that say so."""
+
+OF_ITSELF = ("did", "ended", "failed", "needs", "expects", "was not ready")
+"""How sentences go on that are about the embedded cloud's own end or installation, and refuse nothing of AWS's."""
+
+
+class _Texts(ast.NodeVisitor):
+    """Collects the texts of a module, docstrings left out; … stands for a value that is put in."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Constant):
+            self.generic_visit(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        self.found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        self.found.add(str(node.value))
+
+
+def test_every_refusal_is_on_the_page() -> None:
+    texts = _Texts()
+    for path in LOCAL.rglob("*.py"):
+        texts.visit(ast.parse(path.read_text("utf-8")))
+    spoken = {text for text in texts.found if re.search("the embedded cloud", text, re.IGNORECASE)}
+    of_itself = re.compile(rf"the embedded cloud ({'|'.join(OF_ITSELF)})", re.IGNORECASE)
+    assert {text for text in spoken if not of_itself.search(text)} == set(REFUSALS)
+
+
+@pytest.mark.parametrize("words", REFUSALS.values())
+def test_the_page_says_what_is_refused(words: str) -> None:
+    assert words in " ".join(PAGE.split())

@@ -70,6 +70,14 @@ def test_its_baton_commands_are_understood(command: str) -> None:
     assert parser().parse_args(shlex.split(command)).run
 
 
+def test_its_data_set_is_where_make_demo_puts_it() -> None:
+    commands = "\n".join(re.findall(r"^ {4,}((?:\.venv/bin/baton|aws s3) .*)$", README, re.MULTILINE))
+    named = re.findall(r"(?<= )\S+\.pkl\.gz", commands)
+    assert len(named) == 3
+    assert set(named) == {".cache/mnist.pkl.gz"}
+    assert 'datasets.mnist(repository() / ".cache")' in (ROOT / "cli" / "baton_cli" / "local.py").read_text("utf-8")
+
+
 def test_its_outputs_are_the_templates() -> None:
     named = set(re.findall(r"output\s+`(\w+)`", README))
     assert named

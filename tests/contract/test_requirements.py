@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMPILED = sorted(
     path
-    for pattern in ("requirements/*.txt", "functions/*/requirements.txt", "layers/*/requirements.txt")
+    for pattern in (
+        "requirements/*.txt",
+        "functions/*/requirements.txt",
+        "layers/*/requirements.txt",
+        "pipelines/*/requirements.txt",
+    )
     for path in ROOT.glob(pattern)
 )
 
@@ -35,9 +40,10 @@ def pins(path: Path) -> Pins:
     return found
 
 
-def test_there_are_requirements_for_development_the_layer_and_functions() -> None:
+def test_there_are_requirements_for_development_the_layer_functions_and_steps() -> None:
     names = {str(path.relative_to(ROOT)) for path in COMPILED}
-    assert {"requirements/dev.txt", "layers/baton/requirements.txt"} <= names
+    wanted = {"requirements/dev.txt", "layers/baton/requirements.txt", "pipelines/steps/requirements.txt"}
+    assert wanted <= names
 
 
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(ROOT)))

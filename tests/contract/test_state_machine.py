@@ -72,7 +72,7 @@ def test_the_heartbeat_is_retried_for_as_long_as_it_takes_and_nothing_else_so() 
     for state in awaits.values():
         heartbeat = next(r for r in state["Retry"] if "States.HeartbeatTimeout" in r["ErrorEquals"])
         assert heartbeat["ErrorEquals"] == ["States.HeartbeatTimeout"]
-        assert (heartbeat["BackoffRate"], heartbeat["MaxAttempts"]) == (1, 99_999_998)
+        assert (heartbeat["BackoffRate"], heartbeat["MaxAttempts"]) == (1, 99_999_999)
         assert state["HeartbeatSecondsPath"] == "$.plan.heartbeat_seconds"
         assert "States.Timeout" not in retried(state)
 

@@ -43,5 +43,5 @@ def test_china_is_a_region_like_any_other_also_when_every_event_comes_twice(
     assert str(result.execution_arn).startswith("arn:aws-cn:states:cn-northwest-1:")
     image = job["AlgorithmSpecification"]["TrainingImage"]
     assert image == "387376663083.dkr.ecr.cn-northwest-1.amazonaws.com.cn/kmeans:1"
-    assert seen["outputs"]["StateMachineConsole"].startswith("https://console.amazonaws.cn/")
+    assert seen["outputs"]["StateMachineConsole"].startswith("https://cn-northwest-1.console.amazonaws.cn/")
     assert "https://cn-northwest-1.console.amazonaws.cn/" in json.dumps(report["links"])

@@ -17,6 +17,9 @@ TEXT = (Path(__file__).parents[2] / "template.yaml").read_text("utf-8")
 PLACES = {
     "eu-west-1": {"AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com"},
     "cn-northwest-1": {"AWS::Partition": "aws-cn", "AWS::URLSuffix": "amazonaws.com.cn"},
+    "us-gov-west-1": {"AWS::Partition": "aws-us-gov", "AWS::URLSuffix": "amazonaws.com"},
+    "us-iso-east-1": {"AWS::Partition": "aws-iso", "AWS::URLSuffix": "c2s.ic.gov"},
+    "eusc-de-east-1": {"AWS::Partition": "aws-eusc", "AWS::URLSuffix": "amazonaws.eu"},
 }
 
 
@@ -49,7 +52,25 @@ def resolved(
     """Return the properties of all resources whose condition holds, by logical id; of the repository's own template
     or of another.
     """
-    found = other or template()
+    resolver, found = _resolver(given, region, other or template())
+    return {
+        name: resolver.resolve(resource.get("Properties") or {})
+        for name, resource in found["Resources"].items()
+        if "Condition" not in resource or resolver.condition(resource["Condition"])
+    }
+
+
+def outputs(given: Mapping[str, str], region: str) -> dict[str, str]:
+    """Return the outputs of the repository's template whose condition holds."""
+    resolver, found = _resolver(given, region, template())
+    return {
+        name: resolver.resolve(output["Value"])
+        for name, output in found["Outputs"].items()
+        if "Condition" not in output or resolver.condition(output["Condition"])
+    }
+
+
+def _resolver(given: Mapping[str, str], region: str, found: Template) -> tuple[Resolver, Template]:
     values = template_parameters.effective(found, {"KfpUrl": "https://kfp.example.org", **given})
     constants = {
         **template_parameters.referable(found, values, str),
@@ -60,8 +81,4 @@ def resolved(
     }
     lookup = _Lookup(found)
     lookup.resolver = Resolver(found, constants, lookup)
-    return {
-        name: lookup.resolver.resolve(resource.get("Properties") or {})
-        for name, resource in found["Resources"].items()
-        if "Condition" not in resource or lookup.resolver.condition(resource["Condition"])
-    }
+    return lookup.resolver, found

@@ -141,6 +141,40 @@ def test_an_input_that_json_cannot_say_is_refused(capsys, dataset, text):
     assert "a number that JSON cannot say" in refusal(capsys, "run", "--dataset", dataset, "--input", text)
 
 
+@pytest.mark.parametrize("verb", ["run", "soak"])
+@pytest.mark.parametrize(
+    ("arguments", "error", "cause"),
+    [
+        (["--region", "nowhere"], "InvalidOption", "There is no region 'nowhere'"),
+        (["--loss", "2"], "InvalidOption", "loss"),
+        ([], "CloudError", "It did not come up."),
+        ([], "DeployError", "The stack is ROLLBACK_COMPLETE."),
+    ],
+)
+def test_what_never_began_leaves_no_earlier_result(monkeypatch, tmp_path, dataset, verb, arguments, error, cause):
+    def start(*_, **__):
+        raise getattr(local, error)(cause)
+
+    monkeypatch.setattr(local, "EmbeddedCloud", start)
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    of_verb = ["--dataset", dataset] if verb == "run" else []
+    assert main(["local", verb, *of_verb, "--json", str(written), *arguments]) == 2
+    told = json.loads(written.read_text())
+    assert (told["status"], told["error"]) == ("REFUSED", error)
+    assert cause in told["cause"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"k": NaN}'])
+def test_an_input_that_is_none_leaves_no_earlier_result(tmp_path, dataset, text):
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    assert main(["local", "run", "--dataset", dataset, "--json", str(written), "--input", text]) == 2
+    told = json.loads(written.read_text())
+    assert (told["status"], told["error"]) == ("REFUSED", "InvalidOption")
+    assert told["cause"].startswith("--input ")
+
+
 # --- results
 
 
@@ -155,10 +189,28 @@ class Cloud:
 @pytest.fixture
 def played(monkeypatch, dataset):
     """Play a run of which everything but its result is left out."""
-    result = Result("SUCCEEDED", None, None, "bt-1", "arn", "eu-west-1", 1.0)
+
+    def play(*arguments, status="SUCCEEDED", leftovers=()):
+        result = Result(status, None, None, "bt-1", "arn", "eu-west-1", 1.0, leftovers=list(leftovers))
+        monkeypatch.setattr(local, "_one_run", lambda *_: result)
+        return main(["local", "run", "--dataset", dataset, *arguments])
+
     monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: Cloud())
-    monkeypatch.setattr(local, "_one_run", lambda *_: result)
-    return lambda *arguments: main(["local", "run", "--dataset", dataset, *arguments])
+    return play
+
+
+@pytest.mark.parametrize(
+    ("status", "leftovers", "code"),
+    [
+        ("SUCCEEDED", [], 0),
+        ("SUCCEEDED", ["model bt-1-model"], 1),
+        ("FAILED", [], 1),
+        ("REFUSED", [], 1),
+        ("TIMED_OUT", ["model bt-1-model"], 1),
+    ],
+)
+def test_only_a_run_that_succeeded_and_left_nothing_exits_well(played, status, leftovers, code):
+    assert played(status=status, leftovers=leftovers) == code
 
 
 def test_the_result_is_shown_even_where_it_cannot_be_written(played, capsys, monkeypatch, tmp_path):
@@ -195,6 +247,19 @@ def test_what_the_plan_keeps_is_shown_and_is_no_leftover(capsys):
     assert "Kept               bt-1-config, bt-1-endpoint, bt-1-model, as the plan says" in out
     assert "Left over          nothing" in out
     assert "Kept" not in shown(capsys)
+
+
+def test_a_cause_of_several_lines_keeps_them(capsys):
+    cause = "The input has 2 problems:\n- k: must be from 2 to 100, not 1\n- " + "word " * 14 + "end"
+    Screen().result(Result("FAILED", "InvalidInput", cause, "bt-1", "arn", "eu-west-1", 1.0))
+    out = capsys.readouterr().out.splitlines()
+    first = next(number for number, line in enumerate(out) if line.startswith("  Cause"))
+    assert [line[21:] for line in out[first : first + 4]] == [
+        "The input has 2 problems:",
+        "- k: must be from 2 to 100, not 1",
+        "- " + " ".join(["word"] * 11),
+        "  word word word end",
+    ]
 
 
 def test_the_rows_are_shown(capsys):

@@ -1,7 +1,8 @@
 """The errors that a run can end with, and whether trying again helps.
 
 Step Functions matches an error by the exact name of its exception class, never by a base class. So every error that
-a retry helps is named in the state machines' ``Retry`` lists, and a test compares those lists with this module.
+a retry helps and that leaves a function called by a state machine is named in the state machines' ``Retry`` lists, and
+a test compares those lists with this module.
 """
 
 from __future__ import annotations
@@ -120,7 +121,10 @@ class Undecided(BatonError):
 
 
 class Unsettled(BatonError):
-    """An event says that a thing ended and its Describe does not agree yet; look again."""
+    """An event says that a thing ended and its Describe does not agree yet; look again.
+
+    It never leaves settle_outcome: there the queue is what tries again, and no state machine names it.
+    """
 
     retryable = True
 

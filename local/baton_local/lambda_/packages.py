@@ -1,21 +1,21 @@
 """What a sandbox can import: its function's code, its layers, and what the Lambda runtime brings along; nothing else.
 
-Everything is unpacked once by its content hash into a cache that later clouds use again.
+Everything is unpacked once by its content hash into a cache that later clouds use again, see ``folder_cache``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import re
 import shutil
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from baton_local.lambda_.folder_cache import FolderCache
 
 RUNTIME_DISTRIBUTIONS = ("boto3", "awslambdaric")
 """What AWS's Python runtimes bring along, each with what it requires:
@@ -28,12 +28,11 @@ class Packages:
     """A cache of unpacked code and layers under one folder."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True)
+        self._cache = FolderCache(root)
 
     def task(self, content_hash: str, archive: bytes) -> Path:
         """Return the folder with a function's code, as Lambda has it in /var/task."""
-        return self._folder("task", [content_hash], lambda target: _unpack(archive, target))
+        return self._cache.folder("task", [content_hash], lambda target: _unpack(archive, target))
 
     def layers(self, layers: Iterable[tuple[str, bytes]]) -> Path:
         """Return the folder with the layers (content hash, archive), a later one over an earlier, as in /opt."""
@@ -43,22 +42,13 @@ class Packages:
             for _, archive in ordered:
                 _unpack(archive, target)
 
-        return self._folder("opt", [content_hash for content_hash, _ in ordered], fill)
+        return self._cache.folder("opt", [content_hash for content_hash, _ in ordered], fill)
 
     def runtime(self) -> Path:
         """Return the folder with links to what the runtime brings along, taken from this Python's environment."""
         found = _closure(RUNTIME_DISTRIBUTIONS)
         names = [f"{name}=={importlib.metadata.version(name)}" for name in found]
-        return self._folder("runtime", [sys.executable, *names], lambda target: _link_all(found, target))
-
-    def _folder(self, kind: str, key: list[str], fill: Callable[[Path], None]) -> Path:
-        digest = hashlib.sha256("\n".join([sys.version, *key]).encode()).hexdigest()[:20]
-        folder = self._root / f"{kind}-{digest}"
-        if not folder.is_dir():
-            building = Path(tempfile.mkdtemp(prefix=f"{kind}-building-", dir=self._root))
-            fill(building)
-            _publish(building, folder)
-        return folder
+        return self._cache.folder("runtime", [sys.executable, *names], lambda target: _link_all(found, target))
 
 
 def import_path(task: Path, opt: Path, runtime: Path) -> list[str]:
@@ -69,16 +59,6 @@ def import_path(task: Path, opt: Path, runtime: Path) -> list[str]:
 def has_awslambdaric() -> bool:
     """Tell whether AWS's own runtime client is installed here; it has no wheels for macOS on arm64 nor for Windows."""
     return "awslambdaric" in _closure(("awslambdaric",))
-
-
-def _publish(building: Path, folder: Path) -> None:
-    """Put a finished folder in its place at once; another process may have been first."""
-    try:
-        building.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _unpack(archive: bytes, target: Path) -> None:

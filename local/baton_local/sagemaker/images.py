@@ -1,6 +1,7 @@
 """Which image URIs exist: the k-means image of each region, in the account that AWS keeps it in.
 
-``kmeans_registry.json`` is the table of the SageMaker Python SDK (``image_uri_config/kmeans.json``).
+``kmeans_registry.json`` is the table of the SageMaker Python SDK (``image_uri_config/kmeans.json``). For a region that
+it does not have nobody here knows the account, so every account's is there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from baton_local.regions import url_suffix
 from baton_local.sagemaker.kmeans import ClientError
 
 _IMAGE = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z0-9.]+)/(?P<repository>[^:]+):(?P<tag>.+)"
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z0-9.-]+)/(?P<repository>[^:]+):(?P<tag>.+)"
 )
 
 
@@ -27,11 +28,11 @@ def registry() -> dict[str, Any]:
 
 
 def check_image(uri: str, region: str) -> None:
-    """Raise ClientError, worded like a failed pull, unless the URI is the region's k-means image."""
+    """Raise ClientError, worded like a failed pull, unless the URI is a k-means image of the region."""
     image = _IMAGE.fullmatch(uri)
     table = registry()
-    account = table["registries"].get(region)
-    if image and account:
+    if image:
+        account = table["registries"].get(region, image["account"])
         wanted = (account, region, url_suffix(region), table["repository"])
         found = (image["account"], image["region"], image["suffix"], image["repository"])
         if found == wanted and image["tag"] in table["tags"]:

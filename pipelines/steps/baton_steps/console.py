@@ -16,11 +16,13 @@ TAIL_LINES = 20
 MIN_LINES = 4
 
 
-def console_link(region: str, page: str, name: str) -> str:
-    """Return the address of a SageMaker thing in the partition's console; ``page`` is like ``jobs``."""
-    partition = boto3.session.Session().get_partition_for_region(region)
-    host = _CONSOLES.get(partition, _CONSOLES["aws"])
-    return f"https://{region}.{host}/sagemaker/home?region={region}#/{page}/{name}"
+def console_link(region: str, page: str, name: str) -> str | None:
+    """Return the address of a SageMaker thing in the partition's console; ``page`` is like ``jobs``.
+
+    None in a partition whose console is not public.
+    """
+    host = _CONSOLES.get(boto3.session.Session().get_partition_for_region(region))
+    return f"https://{region}.{host}/sagemaker/home?region={region}#/{page}/{name}" if host else None
 
 
 def log_tails(logs: Any, group: str, stream_prefix: str, streams: int = 1) -> list[tuple[str, list[str]]]:

@@ -112,7 +112,9 @@ class Jobs:
                 raise
         else:
             print(f"Created the {kind.noun} {name}.")
-        print(console_link(self._run.region, kind.page, name))
+        link = console_link(self._run.region, kind.page, name)
+        if link:
+            print(link)
 
     def describe(self, kind: Kind, name: str) -> Description | None:
         """Return a thing's description, or None where there is none of that name."""

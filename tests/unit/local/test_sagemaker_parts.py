@@ -9,6 +9,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 
+from baton_local import regions
 from baton_local.regions import url_suffix
 from baton_local.sagemaker import events
 from baton_local.sagemaker.errors import Refusal
@@ -323,6 +324,25 @@ class TestImages:
     def test_another_regions_or_partitions_image_is_not(self, image):
         with pytest.raises(ClientError, match="Failed to pull image"):
             check_image(image, "cn-northwest-1")
+
+    def test_where_the_account_is_not_known_every_accounts_image_is_there(self):
+        without = set(regions.regions()) - set(registry()["registries"])
+        assert {"mx-central-1", "ap-southeast-5"} <= without
+        for region in without:
+            check_image(f"111122223333.dkr.ecr.{region}.{url_suffix(region)}/kmeans:1", region)
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            "111122223333.dkr.ecr.mx-central-1.amazonaws.com/pca:1",
+            "111122223333.dkr.ecr.mx-central-1.amazonaws.com.cn/kmeans:1",
+            "111122223333.dkr.ecr.us-east-1.amazonaws.com/kmeans:1",
+            "1.dkr.ecr.mx-central-1.amazonaws.com/kmeans:1",
+        ],
+    )
+    def test_nor_is_any_other_image_there(self, image):
+        with pytest.raises(ClientError, match="Failed to pull image"):
+            check_image(image, "mx-central-1")
 
 
 class TestListing:

@@ -83,6 +83,11 @@ def test_the_console_is_that_of_the_partition(region, host):
     assert link == f"https://{host}/sagemaker/home?region={region}#/jobs/n"
 
 
+@pytest.mark.parametrize("region", ["us-iso-east-1", "us-isob-east-1", "eusc-de-east-1"])
+def test_where_the_console_is_not_public_there_is_no_link(region):
+    assert console.console_link(region, "jobs", "n") is None
+
+
 def test_the_tail_of_a_log_without_streams_says_so():
     class Empty:
         def describe_log_streams(self, **_):

@@ -41,6 +41,13 @@ def test_a_job_is_created_with_the_tags_and_awaited(run, sagemaker, capsys):
     assert "line 2" in printed
 
 
+def test_where_there_is_no_console_link_nothing_is_printed_of_it(run, sagemaker, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "console_link", lambda *_: None)
+    sagemaker.states["training_job"] = ["Completed"]
+    Jobs(run).finish(TRAINING, NAME, {})
+    assert "None" not in capsys.readouterr().out
+
+
 def test_the_log_that_cannot_be_read_does_not_fail_the_step(run, sagemaker, logs, capsys):
     logs.lines = []
     sagemaker.states["training_job"] = ["Completed"]
