@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from baton.catalogue import (
     ENDPOINT_FATES,
+    GATES,
     MAX_DEADLINE_SECONDS,
     MAX_HOLD_SECONDS,
     MIN_DEADLINE_SECONDS,
@@ -48,9 +49,6 @@ _EVENTS_A_HEARTBEAT = 8
 """TaskScheduled, TaskStarted, TaskSubmitted and TaskTimedOut, of the two states that wait at once most of the time."""
 
 _MOST_TOLD = 50
-_IMAGE = re.compile(
-    r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
 _VERSION_ID = re.compile(r"[\x21-\x7e]{1,1024}")
 
 
@@ -159,12 +157,19 @@ class Planner:
         found = self._catalogue.find(name) if isinstance(name, str) else None
         if found is None:
             request.problem("pipeline", f"there is no pipeline {_shown(name)}{did_you_mean(str(name), names)}")
+            # Where there is just one, it is what is meant, and the whole input can be held against it.
+            return self._catalogue.only
         return found
 
     def _check_the_rest(self, request: _Request) -> dict[str, Any]:
-        """Check what can be checked without knowing the pipeline."""
+        """Check what can be checked without knowing which of several pipelines is meant."""
+        pipelines = self._catalogue.pipelines
+        request.section("parameters", [TRAINING_IMAGE, *sorted({name for p in pipelines for name in p.parameters})])
+        self._check_image(request, pipelines)
+        _section_of(request, "smoke_test", GATES)
         _deadline(request, MIN_DEADLINE_SECONDS)
         _after(request, "delete", MAX_HOLD_SECONDS)
+        _version(request)
         if "dataset" in request.content:
             self._place(request, request.content["dataset"])
         return {}
@@ -206,26 +211,32 @@ class Planner:
         }
 
     def _images(self, request: _Request, pipeline: Pipeline) -> dict[str, str]:
-        given = _mapping(request.content.get("parameters")).get(TRAINING_IMAGE)
-        where = f"parameters.{TRAINING_IMAGE}"
-        if given is not None and not (isinstance(given, str) and _IMAGE.fullmatch(given)):
-            request.problem(where, f"must be an image's URI, registry/repository:tag, not {_shown(given)}")
+        given = self._check_image(request, [pipeline])
         known = pipeline.images.uri(self._settings.region, self._settings.url_suffix)
         if given is None and known is None:
             request.problem(
-                where,
+                f"parameters.{TRAINING_IMAGE}",
                 f"is needed: the account with the image {pipeline.images.repository} in the region "
-                f"{self._settings.region} is not known; give the image's URI, registry/repository:tag",
+                f"{self._settings.region} is not known; give the image's URI, {self._image_form(pipeline)}",
             )
         return {"training": given or known or "", "steps": self._settings.pipeline_image}
+
+    def _check_image(self, request: _Request, pipelines: Sequence[Pipeline]) -> Any:
+        """Return the image that the input names, or None; note one that none of the pipelines may use."""
+        given = _mapping(request.content.get("parameters")).get(TRAINING_IMAGE)
+        here = self._settings.region, self._settings.url_suffix
+        if given is not None and not any(pipeline.images.allows(given, *here) for pipeline in pipelines):
+            forms = " or ".join(sorted({self._image_form(pipeline) for pipeline in pipelines}))
+            request.problem(f"parameters.{TRAINING_IMAGE}", f"must be an image's URI, {forms}, not {_shown(given)}")
+        return given
+
+    def _image_form(self, pipeline: Pipeline) -> str:
+        return pipeline.images.form(self._settings.region, self._settings.url_suffix)
 
     # --- the data set -------------------------------------------------------------------------------------------------
 
     def _dataset(self, request: _Request, pipeline: Pipeline) -> Dataset | None:
-        version = request.content.get("dataset_version")
-        if version is not None and not (isinstance(version, str) and _VERSION_ID.fullmatch(version)):
-            request.problem("dataset_version", f"must be the version id of an S3 object, not {_shown(version)}")
-            version = None
+        version = _version(request)
         place = self._dataset_place(request, pipeline)
         return self._look_at(request, pipeline, *place, version) if place else None
 
@@ -302,6 +313,14 @@ def _section_of(request: _Request, section: str, parameters: Mapping[str, Parame
         name: request.value(f"{section}.{name}", given.get(name, parameter.default), parameter)
         for name, parameter in parameters.items()
     }
+
+
+def _version(request: _Request) -> str | None:
+    version = request.content.get("dataset_version")
+    if version is None or (isinstance(version, str) and _VERSION_ID.fullmatch(version)):
+        return version
+    request.problem("dataset_version", f"must be the version id of an S3 object, not {_shown(version)}")
+    return None
 
 
 def _deadline(request: _Request, default: int) -> int:
