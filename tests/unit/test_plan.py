@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from baton.catalogue import Catalogue
 from baton.errors import InvalidInput, RunEnded
 from baton.names import run_id_for
+from baton.payloads import plan_of
 from baton.plan import Execution, Planner
 from baton.runs import Runs
 from tests.support.memory import MemoryItems
@@ -85,6 +86,7 @@ def test_a_plan_has_everything_that_the_contract_names(world):
         "baton:expires-at": "2026-03-01T16:30:00Z",
     }
     assert json.loads(json.dumps(plan, allow_nan=False)) == plan
+    assert plan_of({"plan": plan}) == plan
 
 
 def test_an_empty_input_is_enough_where_there_is_a_default_data_set():
@@ -464,7 +466,7 @@ def test_a_plan_is_far_below_what_a_state_may_carry(world):
 
 
 def test_the_execution_is_read_from_the_context_object():
-    read = Execution.read({"id": "arn", "name": "one", "start_time": "2026-03-01T09:30:00.123Z"})
+    read = Execution.read({"execution": {"id": "arn", "name": "one", "start_time": "2026-03-01T09:30:00.123Z"}})
     assert read == Execution("arn", STARTED)
 
 

@@ -30,6 +30,7 @@ from baton.catalogue import (
 )
 from baton.errors import InvalidInput, RunEnded
 from baton.names import Layout, Names, run_id_for, split_s3_uri, tags_of
+from baton.payloads import execution_of, shown
 from baton.runs import Runs
 from baton.settings import Settings
 
@@ -60,10 +61,10 @@ class Execution:
     started_at: int
 
     @classmethod
-    def read(cls, payload: Mapping[str, Any]) -> Execution:
-        """Read what the state machine's context object tells: ``{"id": ARN, "name", "start_time": ISO 8601}``."""
-        started = datetime.fromisoformat(payload["start_time"])
-        return cls(arn=payload["id"], started_at=int(started.timestamp()))
+    def read(cls, event: Any) -> Execution:
+        """Read ``{"execution": {"id": ARN, "name", "start_time": ISO 8601}}``; raise InvalidInput for any other."""
+        told = execution_of(event)
+        return cls(arn=told["id"], started_at=int(datetime.fromisoformat(told["start_time"]).timestamp()))
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class _Request:
         """Return an object of the input without its unknown fields, which are noted."""
         value = self.content.get(name, {})
         if not isinstance(value, Mapping):
-            self.problem(name, f"must be an object, not {_shown(value)}")
+            self.problem(name, f"must be an object, not {shown(value)}")
             return {}
         return _without_nulls(self.only_known(value, known, f"{name}."))
 
@@ -119,7 +120,7 @@ class _Request:
         """Return a value in its parameter's type; note one that does not fit and return the default."""
         if parameter.accepts(given):
             return parameter.convert(given)
-        self.problem(where, f"must be {parameter.expected}, not {_shown(given)}")
+        self.problem(where, f"must be {parameter.expected}, not {shown(given)}")
         return parameter.default
 
 
@@ -156,7 +157,7 @@ class Planner:
             return self._catalogue.default
         found = self._catalogue.find(name) if isinstance(name, str) else None
         if found is None:
-            request.problem("pipeline", f"there is no pipeline {_shown(name)}{did_you_mean(str(name), names)}")
+            request.problem("pipeline", f"there is no pipeline {shown(name)}{did_you_mean(str(name), names)}")
             # Where there is just one, it is what is meant, and the whole input can be held against it.
             return self._catalogue.only
         return found
@@ -227,7 +228,7 @@ class Planner:
         here = self._settings.region, self._settings.url_suffix
         if given is not None and not any(pipeline.images.allows(given, *here) for pipeline in pipelines):
             forms = " or ".join(sorted({self._image_form(pipeline) for pipeline in pipelines}))
-            request.problem(f"parameters.{TRAINING_IMAGE}", f"must be an image's URI, {forms}, not {_shown(given)}")
+            request.problem(f"parameters.{TRAINING_IMAGE}", f"must be an image's URI, {forms}, not {shown(given)}")
         return given
 
     def _image_form(self, pipeline: Pipeline) -> str:
@@ -256,7 +257,7 @@ class Planner:
         try:
             bucket, key = split_s3_uri(uri if isinstance(uri, str) else "")
         except ValueError:
-            request.problem("dataset", f"must be of the form s3://bucket/key, not {_shown(uri)}")
+            request.problem("dataset", f"must be of the form s3://bucket/key, not {shown(uri)}")
             return None
         allowed = allowed_buckets(self._settings)
         if bucket not in allowed:
@@ -290,7 +291,7 @@ def allowed_buckets(settings: Settings) -> list[str]:
 
 def _input_object(content: Any) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
-        raise InvalidInput(f"The input must be an object such as {{}}, not {_shown(content)}.")
+        raise InvalidInput(f"The input must be an object such as {{}}, not {shown(content)}.")
     return content
 
 
@@ -319,7 +320,7 @@ def _version(request: _Request) -> str | None:
     version = request.content.get("dataset_version")
     if version is None or (isinstance(version, str) and _VERSION_ID.fullmatch(version)):
         return version
-    request.problem("dataset_version", f"must be the version id of an S3 object, not {_shown(version)}")
+    request.problem("dataset_version", f"must be the version id of an S3 object, not {shown(version)}")
     return None
 
 
@@ -338,7 +339,7 @@ def _after(request: _Request, default_fate: str, default_hold: int) -> dict[str,
         hold = request.value("after.hold_seconds", given.get("hold_seconds", default_hold), limits)
         return {"endpoint": fate, "hold_seconds": hold}
     if "hold_seconds" in given:
-        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {_shown(fate)}')
+        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {shown(fate)}')
     return {"endpoint": fate, "hold_seconds": 0}
 
 
@@ -375,11 +376,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _iso(epoch_seconds: int) -> str:
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _listed(problems: list[str]) -> str:
