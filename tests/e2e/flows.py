@@ -326,9 +326,9 @@ class Flows:
 
     def _run_id(self, execution: str) -> str:
         """Return the id of an execution's run, once it is planned."""
-        run = Run(self.deployment)
-        self._wait(lambda: run.is_planned(execution))
-        return run.run_id(execution)
+        run_id = Run(self.deployment).run_id(execution)
+        self._wait(lambda: "execution_arn" in self.stage.row(run_id))
+        return run_id
 
     @contextmanager
     def _slow(self, kind: str) -> Iterator[None]:
