@@ -10,6 +10,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from baton.observability import count, lambda_entry, logger
+from baton.payloads import field
 from baton.settling import rendezvous
 from baton.tokens import TokenInvalid
 
@@ -19,12 +20,12 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> None:
     """Register ``{"kind", "run_id", "token", "entered", "retry_count", "redrive_count"}``; see ``baton.rendezvous``."""
     try:
         answer = rendezvous().register(
-            event["kind"],
-            event["run_id"],
-            event["token"],
-            event["entered"],
-            int(event["retry_count"]),
-            int(event.get("redrive_count", 0)),
+            field(event, "kind", str),
+            field(event, "run_id", str),
+            field(event, "token", str),
+            field(event, "entered", str),
+            field(event, "retry_count", int),
+            field({"redrive_count": 0} | event, "redrive_count", int),
         )
     except TokenInvalid:
         count("InvalidToken")

@@ -12,6 +12,7 @@ from baton.items import DynamoItems
 from baton.kfp import kfp_client
 from baton.launching import Launcher
 from baton.observability import lambda_entry, logger
+from baton.payloads import field, plan_of
 from baton.runs import Runs
 from baton.settings import settings
 
@@ -29,7 +30,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     The payload is ``{"plan", "attempt"}``.
     """
+    plan = plan_of(event)
     # An invocation of its own, also where an attempt of the state machine should be invoked twice.
-    pipeline_run = launcher().launch(event["plan"], f"{event['attempt']}/{context.aws_request_id}")
+    attempt = f"{field(event, 'attempt', str)}/{context.aws_request_id}"
+    pipeline_run = launcher().launch(plan, attempt)
     logger.info("The pipeline run is launched.", extra={"pipeline_run": pipeline_run["id"]})
     return pipeline_run

@@ -11,6 +11,7 @@ from baton.catalogue import Catalogue
 from baton.clients import client
 from baton.items import DynamoItems
 from baton.observability import correlate, lambda_entry, logger
+from baton.payloads import field
 from baton.plan import Execution, Planner
 from baton.runs import Runs
 from baton.settings import settings
@@ -25,7 +26,7 @@ def planner() -> Planner:
 @lambda_entry
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Return the plan of ``{"input": …, "execution": {"id", "name", "start_time"}}``."""
-    plan = planner().plan(event["input"], Execution.read(event["execution"]))
+    plan = planner().plan(field(event, "input", object), Execution.read(event))
     correlate(plan["run_id"])
     logger.info("The run is planned.", extra={"pipeline": plan["pipeline"], "deadline": plan["deadline"]})
     return plan

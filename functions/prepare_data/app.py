@@ -12,6 +12,7 @@ from baton.dataset.prepare import prepare
 from baton.dataset.source import Limits
 from baton.items import DynamoItems
 from baton.observability import count, lambda_entry, logger
+from baton.payloads import plan_of
 from baton.runs import Runs
 from baton.settings import settings
 
@@ -19,7 +20,7 @@ from baton.settings import settings
 @lambda_entry
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Return the facts of the prepared data for ``{"plan"}``; see ``baton.dataset.prepare``."""
-    plan = event["plan"]
+    plan = plan_of(event)
     rules = Catalogue.packaged().get(plan["pipeline"]).dataset_rules
     limits = Limits(max_bytes=rules.max_bytes, max_unpacked_bytes=rules.max_unpacked_bytes)
     data = prepare(plan, limits, client("s3"), Runs(DynamoItems.named(settings().table)))

@@ -9,6 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from baton.clients import client
 from baton.observability import count, lambda_entry, logger
+from baton.payloads import execution_of, field
 from baton.report.write import Writer
 from baton.settings import settings
 
@@ -20,7 +21,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     writer = Writer(
         client("s3"), client("stepfunctions"), known.partition, known.region, known.bucket, known.run_prefix
     )
-    verdict = writer.write(event["execution"], event["state"], datetime.now(UTC))
+    verdict = writer.write(execution_of(event), field(event, "state", dict), datetime.now(UTC))
     count("RunsSucceeded" if verdict["status"] == "SUCCEEDED" else "RunsFailed")
     logger.info("The report is written.", extra={name: verdict[name] for name in ("status", "error", "report")})
     return verdict

@@ -150,10 +150,6 @@ class Run:
         """Return the id of an execution's run, which it has from its start."""
         return _run_id(self._deployment.client("stepfunctions").describe_execution(executionArn=execution_arn))
 
-    def is_planned(self, execution_arn: str) -> bool:
-        """Tell whether an execution's run has its row."""
-        return "execution_arn" in self._row(self.run_id(execution_arn))
-
     def _note_earlier(self) -> None:
         """Remember what ran before, so that this run's own executions are told apart, and forget old messages."""
         self._earlier = set(self._executions(self._deployment.state_machine)) | set(

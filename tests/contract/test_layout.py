@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
+from tests.support.starting import catalogue
+
 ROOT = Path(__file__).parents[2]
 TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
 
@@ -99,6 +101,14 @@ def test_no_machine_and_no_registry_is_named() -> None:
     paths = "|".join(["/" + "root/", "/" + "work/", r"/home/(?!baton)\w+/"])
     forbidden = re.compile(f"{hosts}|(?<![\\w.}}])(?:{paths})")
     assert not [str(path.relative_to(ROOT)) for path in tracked() if forbidden.search(text_of(path))]
+
+
+def test_the_sagemaker_role_may_pull_the_image_of_every_pipeline() -> None:
+    policies = TEMPLATE["Resources"]["SageMakerRole"]["Properties"]["Policies"]
+    statements = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+    (pull,) = [statement for statement in statements if statement["Sid"] == "PullBuiltInImages"]
+    for pipeline in catalogue().pipelines:
+        assert str(pull["Resource"]).endswith(f":repository/{pipeline.images.repository.partition(':')[0]}'}}")
 
 
 def test_the_licence_is_whole() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from baton.names import Names, tags_of
 from baton_local import datasets
-from baton_local.deployment import Deployment
+from baton_local.deployment import Deployment, repository
 from baton_local.history import History
 from baton_local.run import NotStarted, Run
 from tests.e2e.conftest import QUICK, Stage
@@ -56,6 +56,7 @@ class Flows:
             self.terminated_while_pods_wait,
             self.clean_up_that_cannot,
             self.refused_upload,
+            self.run_file_that_is_gone,
             self.poison_message,
             self.event_that_no_function_takes,
             self.event_that_no_state_machine_takes,
@@ -217,6 +218,20 @@ class Flows:
             return
         raise AssertionError("the upload started a run")
 
+    def run_file_that_is_gone(self) -> None:
+        """S3's event of a run.json comes once more, when that version has been deleted: its sender is told so."""
+        s3, bucket, key = self.deployment.client("s3"), self.deployment.bucket, "uploads/mnist_kmeans/run.json"
+        versions = s3.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
+        version = next(one["VersionId"] for one in versions if one["VersionId"] != "null")
+        s3.delete_object(Bucket=bucket, Key=key, VersionId=version)
+        event = json.loads((repository() / "events" / "s3_object_created_run_json.json").read_text("utf-8"))
+        event["detail"]["bucket"]["name"] = bucket
+        event["detail"]["object"] |= {"key": key, "version-id": version}
+        answer = self.deployment.client("lambda").invoke(
+            FunctionName=self.deployment.physical_id("StartRunFunction"), Payload=json.dumps(event)
+        )
+        assert json.load(answer["Payload"]) == {"refused": "It was deleted or replaced before it could be read."}
+
     def poison_message(self) -> None:
         """A message that is no event goes to the dead-letter queue with its reason."""
         self.deployment.client("sqs").send_message(
@@ -311,9 +326,9 @@ class Flows:
 
     def _run_id(self, execution: str) -> str:
         """Return the id of an execution's run, once it is planned."""
-        run = Run(self.deployment)
-        self._wait(lambda: run.is_planned(execution))
-        return run.run_id(execution)
+        run_id = Run(self.deployment).run_id(execution)
+        self._wait(lambda: "execution_arn" in self.stage.row(run_id))
+        return run_id
 
     @contextmanager
     def _slow(self, kind: str) -> Iterator[None]:

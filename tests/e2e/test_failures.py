@@ -22,6 +22,7 @@ from baton_local.datasets import pickled
 from baton_local.run import NotStarted, Result, Run
 from baton_local.topic import Topic
 from tests.e2e.conftest import Stage, digits, quick
+from tests.support.pickles import array, with_train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 
@@ -90,11 +91,19 @@ def test_a_pickle_that_calls_os_system_runs_nothing(stage: Stage) -> None:
     assert not trace.exists()
 
 
-def test_a_gzip_bomb(stage: Stage) -> None:
-    # One text of 400 MB in a pickle, which packs to 400 kB.
+def test_a_gzip_bomb_that_says_how_large_it_is(stage: Stage) -> None:
+    # One text of 400 MB in a pickle, which packs to 400 kB: it is refused before it is unzipped.
     bomb = gzip.compress(b"\x80\x02T" + struct.pack("<i", 400_000_000) + bytes(400_000_000), compresslevel=9)
     cause = refused(stage, stage.file("bomb.pkl.gz", bomb))
-    assert "unpack" in cause
+    assert "unpacks to more than" in cause
+
+
+def test_a_gzip_bomb_that_looks_like_a_data_set(stage: Stage) -> None:
+    # Zeros of an allowed size, packed a thousand times: only while it is unzipped can that be seen.
+    images, labels = np.zeros((5_000, 784), np.float32), np.zeros(5_000, np.int64)
+    bomb = gzip.compress(pickled([(images, labels), digits(20), digits(20)]), compresslevel=9)
+    cause = refused(stage, stage.file("zeros.pkl.gz", bomb))
+    assert "like a gzip bomb" in cause
 
 
 def test_wrong_shapes(stage: Stage) -> None:
@@ -104,11 +113,17 @@ def test_wrong_shapes(stage: Stage) -> None:
     assert "784" in cause
 
 
-def test_labels_that_are_missing(stage: Stage) -> None:
+def test_labels_that_are_too_few(stage: Stage) -> None:
     images, labels = digits(50)
     cause = refused(stage, stage.file("labels.pkl", pickled([(images, labels[:30]), digits(20), digits(20)])))
     assert "label" in cause
     assert {"30", "50"} <= set(re.findall(r"\d+", cause))
+
+
+def test_labels_that_are_missing(stage: Stage) -> None:
+    images, _ = digits(50)
+    cause = refused(stage, stage.file("unlabelled.pkl", with_train(array(images), b"N")))
+    assert "in place of its train labels it holds nothing" in cause
 
 
 def test_pixels_that_are_no_numbers(stage: Stage) -> None:

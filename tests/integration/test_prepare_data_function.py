@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -14,6 +15,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from baton import clients
 from baton.errors import AccessDenied, InvalidDataset, RunEnded, TransientAwsError
 from tests.support.functions import ROOT, Function, deployed, get, keys, put, runs
 from tests.support.pickles import good, zipped
@@ -69,6 +71,19 @@ def test_it_writes_what_the_contract_names_and_returns_its_facts(prepare_data: F
     for facts in manifest["objects"].values():
         content = get(FOLDER + facts["path"])["Body"]
         assert (len(content), hashlib.sha256(content).hexdigest()) == (facts["bytes"], facts["sha256"])
+
+
+def test_every_object_goes_to_s3_with_its_checksum_so_that_s3_refuses_other_bytes(prepare_data: Function) -> None:
+    sent: dict[str, bool] = {}
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        checksum = base64.b64encode(hashlib.sha256(params["Body"]).digest()).decode()
+        sent[params["Key"]] = params.get("ChecksumSHA256") == checksum
+
+    clients.client("s3").meta.events.register("before-parameter-build.s3.PutObject", note)
+    prepare_data(planned(put(UPLOAD, good())))
+    assert len(sent) == 5
+    assert [key for key, told in sent.items() if not told] == []
 
 
 def test_it_reads_the_planned_version_even_when_another_was_uploaded_since(prepare_data: Function) -> None:

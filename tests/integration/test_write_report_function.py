@@ -63,6 +63,8 @@ def test_the_predictions_come_from_s3(write_report: Function) -> None:
         "pixels": {"predictions": [[0.0, 1.0, 1.0, 0.0]], "single_row": [0.0] * 4},
         "confusion": {"axis": [7], "rows": [[1, 0]]},
         "cluster_digits": {"0": 7},
+        "missed": {},
+        "measured": {"min_accuracy": 1.0, "max_p95_ms": 1},
     }
     put(f"runs/{RUN_ID}/predictions/smoke_test.json", json.dumps(kept).encode())
     summary = {name: kept[name] for name in ("passed", "accuracy", "purity", "latency_ms", "rows", "predictions")}

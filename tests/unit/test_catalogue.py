@@ -188,6 +188,7 @@ def test_several_pipelines_without_a_mark_have_no_default(write):
         ('endpoint = "delete"', 'endpoint = "burn"', "after.endpoint is 'burn'"),
         ("[after]", "[afterwards]", "after.endpoint is missing"),
         ('"438346466558"', '"4383"', "images.accounts.eu-west-1 is '4383'"),
+        ("mnist-pickle", "parquet", "dataset.format is 'parquet', and must be one of mnist-pickle."),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(write, old, new, problem):

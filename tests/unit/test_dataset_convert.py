@@ -17,10 +17,10 @@ from hypothesis.extra import numpy as arrays
 
 from baton.dataset import files
 from baton.dataset.convert import csv_rows
-from baton.dataset.recordio import read_dense
 from baton_cli.data import add_to
 from baton_local import datasets
 from tests.support.pickles import good, splits, zipped
+from tests.support.recordio import read_dense
 
 
 def baton(*arguments: str) -> int:

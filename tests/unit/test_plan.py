@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from baton.catalogue import Catalogue
 from baton.errors import InvalidInput, RunEnded
 from baton.names import run_id_for
+from baton.payloads import plan_of
 from baton.plan import Execution, Planner
 from baton.runs import Runs
 from tests.support.memory import MemoryItems
@@ -21,6 +22,8 @@ from tests.support.starting import BUCKET, EXECUTION, STARTED, HeadsOf, catalogu
 KEY = "uploads/mnist_kmeans/mnist.pkl.gz"
 URI = f"s3://{BUCKET}/{KEY}"
 PACKAGED = catalogue()
+OWN_IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/kmeans:2"
+IMAGE_FORM = "an image's URI, ACCOUNT.dkr.ecr.eu-west-1.amazonaws.com/kmeans:TAG"
 
 
 class World:
@@ -42,6 +45,11 @@ class World:
 @pytest.fixture
 def world():
     return World()
+
+
+def two_pipelines():
+    pipeline = PACKAGED.get("mnist_kmeans")
+    return World(Catalogue({"a": replace(pipeline, name="a"), "b": replace(pipeline, name="b")}))
 
 
 def with_default_dataset():
@@ -78,6 +86,7 @@ def test_a_plan_has_everything_that_the_contract_names(world):
         "baton:expires-at": "2026-03-01T16:30:00Z",
     }
     assert json.loads(json.dumps(plan, allow_nan=False)) == plan
+    assert plan_of({"plan": plan}) == plan
 
 
 def test_an_empty_input_is_enough_where_there_is_a_default_data_set():
@@ -99,7 +108,7 @@ def test_every_field_can_be_overridden(world):
             "pipeline": "mnist_kmeans",
             "dataset": URI,
             "dataset_version": "v1",
-            "parameters": {"k": 12, "spot_instances": True, "training_image": "registry.example/own/kmeans:2"},
+            "parameters": {"k": 12, "spot_instances": True, "training_image": OWN_IMAGE},
             "smoke_test": {"min_accuracy": 1, "rows": 20},
             "after": {"endpoint": "hold", "hold_seconds": 60},
             "deadline_seconds": 3600,
@@ -108,7 +117,7 @@ def test_every_field_can_be_overridden(world):
     assert plan["parameters"]["k"] == 12
     assert plan["parameters"]["spot_instances"] is True
     assert "training_image" not in plan["parameters"]
-    assert plan["images"]["training"] == "registry.example/own/kmeans:2"
+    assert plan["images"]["training"] == OWN_IMAGE
     assert plan["smoke_test"] == {"min_accuracy": 1.0, "max_p95_ms": 2000.0, "rows": 20}
     assert plan["after"] == {"endpoint": "hold", "hold_seconds": 60}
     assert plan["deadline_at"] == STARTED + 3600
@@ -158,7 +167,7 @@ WRONG = [
     ),
     (
         {"parameters": {"training_image": "https://x"}, "dataset": URI},
-        "parameters.training_image: must be an image's URI, registry/repository:tag, not 'https://x'",
+        f"parameters.training_image: must be {IMAGE_FORM}, not 'https://x'",
     ),
     (
         {"smoke_test": {"min_accuracy": 1.5}, "dataset": URI},
@@ -289,9 +298,47 @@ def test_all_problems_are_told_at_once(world):
     ]
 
 
-def test_an_unknown_pipeline_does_not_hide_the_other_problems(world):
-    problems = world.problems({"pipeline": "x", "dataset": "y", "deadline_seconds": 1, "after": 3})
-    assert [problem.split(":", 1)[0] for problem in problems] == ["pipeline", "deadline_seconds", "after", "dataset"]
+EVERYTHING_WRONG = {
+    "pipeline": "x",
+    "dataset": "y",
+    "dataset_version": 5,
+    "parameters": {"k": "ten", "nope": 1, "training_image": "own:1"},
+    "smoke_test": {"rows": 1, "bogus": 1},
+    "after": 3,
+    "deadline_seconds": 1,
+    "colour": "red",
+}
+
+
+def test_an_unknown_pipeline_hides_no_other_problem_where_there_is_one_pipeline(world):
+    problems = world.problems(EVERYTHING_WRONG)
+    assert sorted(problem.split(":", 1)[0] for problem in problems) == [
+        *("after", "colour", "dataset", "dataset_version", "deadline_seconds", "parameters.k", "parameters.nope"),
+        *("parameters.training_image", "pipeline", "smoke_test.bogus", "smoke_test.rows"),
+    ]
+
+
+@pytest.mark.parametrize("pipeline", ["x", None])
+def test_an_unknown_pipeline_of_several_hides_only_what_depends_on_it(pipeline):
+    problems = two_pipelines().problems({**EVERYTHING_WRONG, "pipeline": pipeline})
+    assert sorted(problem.split(":", 1)[0] for problem in problems) == [
+        *("after", "colour", "dataset", "dataset_version", "deadline_seconds", "parameters.nope"),
+        *("parameters.training_image", "pipeline", "smoke_test.bogus", "smoke_test.rows"),
+    ]
+
+
+def test_what_a_pipeline_of_several_may_take_is_no_problem_of_an_unknown_one():
+    fine = {
+        "dataset": URI,
+        "dataset_version": "v1",
+        "parameters": {"k": 5000, "training_image": OWN_IMAGE},
+        "smoke_test": {"rows": 20},
+        "after": {"endpoint": "keep"},
+        "deadline_seconds": 60,
+    }
+    assert two_pipelines().problems(fine) == ["pipeline: is needed, because there are several: a, b"]
+    wrong = two_pipelines().problems({"parameters": [1]})
+    assert wrong[1:] == ["parameters: must be an object, not [1]"]
 
 
 @pytest.mark.parametrize("size", [0, 268_435_457])
@@ -358,8 +405,7 @@ def test_only_a_pipeline_with_an_endpoint_can_keep_one():
 
 
 def test_several_pipelines_without_a_default_need_a_name():
-    pipeline = PACKAGED.get("mnist_kmeans")
-    world = World(Catalogue({"a": replace(pipeline, name="a"), "b": replace(pipeline, name="b")}))
+    world = two_pipelines()
     assert world.problems({"dataset": URI}) == ["pipeline: is needed, because there are several: a, b"]
     assert world.plan({"dataset": URI, "pipeline": "b"})["pipeline"] == "b"
 
@@ -374,9 +420,32 @@ def test_a_region_without_a_known_image_names_the_parameter_that_helps():
     (problem,) = world.problems({"dataset": URI})
     assert problem.startswith("parameters.training_image: is needed")
     assert "mars-north-1" in problem
-    image = "123456789012.dkr.ecr.mars-north-1.example/kmeans:1"
+    image = "123456789012.dkr.ecr.mars-north-1.amazonaws.com/kmeans:1"
     plan = world.plan({"dataset": URI, "parameters": {"training_image": image}})
     assert plan["images"]["training"] == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "registry.example/own/kmeans:2",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com/own:2",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com/own/kmeans:2",
+        "123456789012.dkr.ecr.eu-west-2.amazonaws.com/kmeans:2",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn/kmeans:2",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com/kmeans:",
+        7,
+    ],
+)
+def test_an_image_that_the_sagemaker_role_may_not_pull_is_refused(world, image):
+    (problem,) = world.problems({"parameters": {"training_image": image}})
+    assert problem == f"parameters.training_image: must be {IMAGE_FORM}, not {image!r}"
+
+
+def test_an_image_is_named_by_tag_or_digest_or_both(world):
+    for end in ("", ":2", f"@sha256:{'0' * 64}", f":2@sha256:{'0' * 64}"):
+        image = OWN_IMAGE.removesuffix(":2") + end
+        assert world.plan({"parameters": {"training_image": image}})["images"]["training"] == image
 
 
 def test_planning_again_gives_the_same_plan_and_one_row(world):
@@ -397,7 +466,7 @@ def test_a_plan_is_far_below_what_a_state_may_carry(world):
 
 
 def test_the_execution_is_read_from_the_context_object():
-    read = Execution.read({"id": "arn", "name": "one", "start_time": "2026-03-01T09:30:00.123Z"})
+    read = Execution.read({"execution": {"id": "arn", "name": "one", "start_time": "2026-03-01T09:30:00.123Z"}})
     assert read == Execution("arn", STARTED)
 
 

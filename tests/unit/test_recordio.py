@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from baton.dataset.recordio import read_dense, write_dense
+from baton.dataset.recordio import write_dense
 from tests.data.recordio.make_golden import cases
+from tests.support.recordio import read_dense
 
 GOLDEN = Path(__file__).parents[1] / "data" / "recordio"
 

@@ -17,20 +17,23 @@ from botocore.exceptions import ClientError
 
 from baton.dataset.convert import artefacts, manifest
 from baton.dataset.mnist import Mnist, Split
+from baton.errors import GateNotMet
 from baton.names import run_id_for
 from baton.report.links import Console, web_address
 from baton.report.page import duration, moment, number, size
 from baton.report.pictures import digit_png
 from baton.report.timeline import Timeline
 from baton.report.write import Writer
-from baton.smoke import run_smoke_test
+from baton.smoke import run_smoke_test, told_apart
 from tests.support.report_samples import (
     BUCKET,
     EXECUTION,
+    GATES,
     RUN_ID,
     SHA256,
     STARTED,
     DigitsEndpoint,
+    History,
     MemoryS3,
     digit_splits,
     failed_history,
@@ -122,7 +125,7 @@ def test_a_good_run_s_report_shows_all_of_it(smoke_tested):
     for words in (
         "mnist_kmeans bt-t1abcde0f1g2h",
         "Started 23 November 2026, 22:00:00 UTC and took 14 min 41 s. 70,000 rows prepared, 50,000 of them trained on.",
-        "Ten held-out digits",
+        "10 held-out digits",
         "Confusion matrix",
         "Smoke-test endpoint",
         "2 attempts",
@@ -191,14 +194,63 @@ def test_a_failed_run_s_report_begins_with_the_true_cause():
     assert {link["text"] for link in document["links"]} >= {"Tuning job", "Training job", "Run in Kubeflow Pipelines"}
 
 
+GATE_MISSED = {"Error": "GateNotMet", "Cause": json.dumps({"errorMessage": "The accuracy is 0.1."})}
+
+
+def missed_report(smoke_tested, gates):
+    """Hold a real model against gates that it misses; return the error and the report."""
+    s3 = MemoryS3()
+    s3.objects = dict(smoke_tested[0].objects)
+    train = Split(*digit_splits()[0])
+    with pytest.raises(GateNotMet) as caught:
+        run_smoke_test(plan(smoke_test=gates), s3, DigitsEndpoint(train.images))
+    failed = state(plan=plan(smoke_test=gates), failure=GATE_MISSED)
+    return str(caught.value), *write(s3, failed, succeeded_history())[1:]
+
+
 def test_a_missed_gate_s_report_has_the_predictions(smoke_tested):
-    s3, _ = smoke_tested
-    failure = {"Error": "GateNotMet", "Cause": json.dumps({"errorMessage": "The accuracy is 0.1."})}
-    gates = {"min_accuracy": 0.99, "max_p95_ms": 0, "rows": 100}
-    _, document, page = write(s3, state(plan=plan(smoke_test=gates), failure=failure), succeeded_history())
+    gates = {"min_accuracy": 0.999, "max_p95_ms": 0, "rows": 100}
+    _, document, page = missed_report(smoke_tested, gates)
     assert [gate["met"] for gate in document["gates"]] == [False, False]
     assert Text(page).text.count("✕ missed") == 2
     assert Text(page).tags.count("img") == 11
+
+
+def test_a_gate_that_is_missed_by_less_than_is_shown_is_missed_in_the_report_too(smoke_tested):
+    # Eight of the eleven measured rows are right, which is 0.7273 only when it is rounded.
+    gates = {**GATES, "rows": 22, "min_accuracy": 0.7273}
+    error, document, page = missed_report(smoke_tested, gates)
+    assert document["smoke_test"]["accuracy"] == 0.7273
+    assert [gate["met"] for gate in document["gates"]] == [False, True]
+    assert error == "The accuracy is 0.72727, the gate asks for 0.7273 or more."
+    assert "Accuracy at least 0.7273 0.72727 ✕ missed" in Text(page).text
+
+
+@pytest.mark.parametrize(
+    ("measured", "gate", "digits", "shown"),
+    [
+        (0.5, 0.45, 4, "0.5000"),
+        (8 / 11, 0.7273, 4, "0.72727"),
+        (0.7273, 0.7273, 4, "0.7273"),
+        (2000.04, 2000.0, 1, "2000.04"),
+        (0.1 + 0.2, 0.3, 4, "0.30000000000000004"),
+    ],
+)
+def test_a_figure_looks_like_its_gate_only_if_it_is_that(measured, gate, digits, shown):
+    assert told_apart(measured, gate, digits) == shown
+
+
+def test_fewer_digits_than_ten_are_not_called_ten(smoke_tested):
+    s3, _ = smoke_tested
+    few = MemoryS3()
+    few.objects = dict(s3.objects)
+    key = BUCKET, f"runs/{RUN_ID}/input/valid_data.csv"
+    few.objects[key] = b"\n".join(s3.objects[key].splitlines()[:6]) + b"\n"
+    labels = BUCKET, f"runs/{RUN_ID}/data/valid_labels.json"
+    few.objects[labels] = json.dumps({"labels": json.loads(s3.objects[labels])["labels"][:6]}).encode()
+    summary = run_smoke_test(plan(smoke_test={**GATES, "min_accuracy": 0}), few, DigitsEndpoint(digit_splits()[0][0]))
+    _, _, page = write(few, state(smoke_test=summary), succeeded_history())
+    assert "3 held-out digits" in Text(page).text
 
 
 def test_a_refused_input_s_report_lies_where_the_run_would_have_been():
@@ -236,6 +288,35 @@ def test_an_endpoint_that_is_kept_is_said_to_go_on_costing():
     assert f"#/endpoints/{RUN_ID}-endpoint" in page
     (driver,) = [driver for driver in document["cost_drivers"] if driver["what"] == "Endpoint"]
     assert driver["seconds"] == 881 - 812
+
+
+def test_an_endpoint_that_failed_was_never_in_service():
+    _, document, page = write(
+        MemoryS3(), state(failure={"Error": "JobFailed", "Cause": "x"}), endpoint_history("Failed")
+    )
+    (driver,) = [driver for driver in document["cost_drivers"] if driver["what"] == "Endpoint"]
+    assert driver["seconds"] is None
+    assert "it was never seen InService" in driver["basis"]
+    assert "from InService until" not in Text(page).text
+    _, document, _ = write(MemoryS3(), state(), endpoint_history("Succeeded"))
+    (driver,) = [driver for driver in document["cost_drivers"] if driver["what"] == "Endpoint"]
+    assert driver["seconds"] == 20
+
+
+def endpoint_history(how):
+    history = History()
+    history.add(0, "ExecutionStarted")
+    entered = history.enter(0, "Watch", "Parallel")
+    forked = history.add(0, "ParallelStateStarted", entered)
+    history.enter(0, "Await endpoint", previous=forked)
+    history.add(0, "TaskScheduled")
+    last = history.add(60, f"Task{how}")
+    if how == "Succeeded":
+        last = history.leave(60, "Await endpoint", previous=last)
+    last = history.add(60, f"ParallelState{how}", last)
+    history.leave(60, "Watch", "Parallel", previous=last)
+    history.task(60, 80, "Clean up")
+    return history.events
 
 
 def test_everything_that_others_wrote_is_escaped():

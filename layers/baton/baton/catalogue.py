@@ -25,6 +25,8 @@ from baton.tables import Table
 
 STAGES = ("tuning", "training", "transform", "endpoint")
 ENDPOINT_FATES = ("delete", "keep", "hold")
+DATASET_FORMATS = ("mnist-pickle",)
+"""The formats that Prepare data reads."""
 MIN_DEADLINE_SECONDS = 60
 MAX_DEADLINE_SECONDS = 330 * 24 * 3600
 """A standard workflow lives at most a year; this and the longest hold leave some days of it for clean-up."""
@@ -98,6 +100,14 @@ class Parameter:
         return float(value) if isinstance(self.default, float) else value
 
 
+GATES: Mapping[str, Parameter] = {
+    "min_accuracy": Parameter("min_accuracy", 0.0, "", 0.0, 1.0),
+    "max_p95_ms": Parameter("max_p95_ms", 60_000.0, "", 1.0, 60_000.0),
+    "rows": Parameter("rows", MIN_ROWS, "", MIN_ROWS, 100_000),
+}
+"""The limits within which every pipeline and every input sets the gates of a smoke test."""
+
+
 @dataclass(frozen=True)
 class DatasetRules:
     """What a data set of a pipeline may be; sizes in bytes."""
@@ -119,6 +129,23 @@ class Images:
         """Return the image's URI in a region, or None where its account is not known."""
         account = self.accounts.get(region)
         return f"{account}.dkr.ecr.{region}.{url_suffix}/{self.repository}" if account else None
+
+    def form(self, region: str, url_suffix: str) -> str:
+        """Return the form of the images that may be named instead: any account's, in the region and of the repository.
+
+        The SageMaker role may pull no others, and SageMaker takes none from another region.
+        """
+        return f"ACCOUNT.dkr.ecr.{region}.{url_suffix}/{self._name}:TAG"
+
+    def allows(self, uri: object, region: str, url_suffix: str) -> bool:
+        """Whether a value is an image's URI of that form, with a tag, a digest, both or neither."""
+        place = re.escape(f".dkr.ecr.{region}.{url_suffix}/{self._name}")
+        form = rf"[0-9]{{12}}{place}(:[\w][\w.-]{{0,127}})?(@sha256:[0-9a-f]{{64}})?"
+        return isinstance(uri, str) and bool(re.fullmatch(form, uri, re.ASCII))
+
+    @property
+    def _name(self) -> str:
+        return self.repository.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -179,11 +206,19 @@ class Catalogue:
         return list(self._pipelines)
 
     @property
+    def pipelines(self) -> list[Pipeline]:
+        """The pipelines, sorted by name."""
+        return list(self._pipelines.values())
+
+    @property
+    def only(self) -> Pipeline | None:
+        """The pipeline where there is just one, or None."""
+        return self.pipelines[0] if len(self._pipelines) == 1 else None
+
+    @property
     def default(self) -> Pipeline | None:
         """The pipeline of a run that names none: the marked one, or the only one."""
-        if len(self._pipelines) == 1:
-            return next(iter(self._pipelines.values()))
-        return next((p for p in self._pipelines.values() if p.is_default), None)
+        return self.only or next((p for p in self.pipelines if p.is_default), None)
 
     def find(self, name: str) -> Pipeline | None:
         """Return a pipeline, or None where there is none of this name."""
@@ -297,7 +332,7 @@ def _check_default_dataset(uri: str, root: Table) -> None:
 
 def _dataset_rules(table: Table) -> DatasetRules:
     rules = DatasetRules(
-        format=table.text("format"),
+        format=table.choice("format", DATASET_FORMATS),
         suffixes=table.texts("suffixes"),
         max_bytes=table.integer("max_bytes", 1),
         max_unpacked_bytes=table.integer("max_unpacked_bytes", 1),
@@ -373,13 +408,8 @@ def _is_number(parameter: Parameter | None) -> bool:
 
 
 def _gates(table: Table) -> dict[str, Parameter]:
-    limits = {
-        "min_accuracy": Parameter("min_accuracy", 0.0, "", 0.0, 1.0),
-        "max_p95_ms": Parameter("max_p95_ms", 0.0, "", 1.0, 60_000.0),
-        "rows": Parameter("rows", 0, "", MIN_ROWS, 100_000),
-    }
     gates = {}
-    for name, limit in limits.items():
+    for name, limit in GATES.items():
         default = table.scalar(name)
         if limit.accepts(default):
             gates[name] = Parameter(name, limit.convert(default), "", limit.minimum, limit.maximum)

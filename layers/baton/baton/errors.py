@@ -18,7 +18,10 @@ class BatonError(Exception):
 
 
 class InvalidInput(BatonError):
-    """The execution input, an uploaded ``run.json`` or a parameter is wrong; the message lists every problem."""
+    """The execution input, an uploaded ``run.json``, a parameter or a function's payload is wrong.
+
+    Of an input the message lists every problem.
+    """
 
 
 class InvalidDataset(BatonError):

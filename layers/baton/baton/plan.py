@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from baton.catalogue import (
     ENDPOINT_FATES,
+    GATES,
     MAX_DEADLINE_SECONDS,
     MAX_HOLD_SECONDS,
     MIN_DEADLINE_SECONDS,
@@ -29,6 +30,7 @@ from baton.catalogue import (
 )
 from baton.errors import InvalidInput, RunEnded
 from baton.names import Layout, Names, run_id_for, split_s3_uri, tags_of
+from baton.payloads import execution_of, shown
 from baton.runs import Runs
 from baton.settings import Settings
 
@@ -48,9 +50,6 @@ _EVENTS_A_HEARTBEAT = 8
 """TaskScheduled, TaskStarted, TaskSubmitted and TaskTimedOut, of the two states that wait at once most of the time."""
 
 _MOST_TOLD = 50
-_IMAGE = re.compile(
-    r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
 _VERSION_ID = re.compile(r"[\x21-\x7e]{1,1024}")
 
 
@@ -62,10 +61,10 @@ class Execution:
     started_at: int
 
     @classmethod
-    def read(cls, payload: Mapping[str, Any]) -> Execution:
-        """Read what the state machine's context object tells: ``{"id": ARN, "name", "start_time": ISO 8601}``."""
-        started = datetime.fromisoformat(payload["start_time"])
-        return cls(arn=payload["id"], started_at=int(started.timestamp()))
+    def read(cls, event: Any) -> Execution:
+        """Read ``{"execution": {"id": ARN, "name", "start_time": ISO 8601}}``; raise InvalidInput for any other."""
+        told = execution_of(event)
+        return cls(arn=told["id"], started_at=int(datetime.fromisoformat(told["start_time"]).timestamp()))
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class _Request:
         """Return an object of the input without its unknown fields, which are noted."""
         value = self.content.get(name, {})
         if not isinstance(value, Mapping):
-            self.problem(name, f"must be an object, not {_shown(value)}")
+            self.problem(name, f"must be an object, not {shown(value)}")
             return {}
         return _without_nulls(self.only_known(value, known, f"{name}."))
 
@@ -121,7 +120,7 @@ class _Request:
         """Return a value in its parameter's type; note one that does not fit and return the default."""
         if parameter.accepts(given):
             return parameter.convert(given)
-        self.problem(where, f"must be {parameter.expected}, not {_shown(given)}")
+        self.problem(where, f"must be {parameter.expected}, not {shown(given)}")
         return parameter.default
 
 
@@ -158,13 +157,20 @@ class Planner:
             return self._catalogue.default
         found = self._catalogue.find(name) if isinstance(name, str) else None
         if found is None:
-            request.problem("pipeline", f"there is no pipeline {_shown(name)}{did_you_mean(str(name), names)}")
+            request.problem("pipeline", f"there is no pipeline {shown(name)}{did_you_mean(str(name), names)}")
+            # Where there is just one, it is what is meant, and the whole input can be held against it.
+            return self._catalogue.only
         return found
 
     def _check_the_rest(self, request: _Request) -> dict[str, Any]:
-        """Check what can be checked without knowing the pipeline."""
+        """Check what can be checked without knowing which of several pipelines is meant."""
+        pipelines = self._catalogue.pipelines
+        request.section("parameters", [TRAINING_IMAGE, *sorted({name for p in pipelines for name in p.parameters})])
+        self._check_image(request, pipelines)
+        _section_of(request, "smoke_test", GATES)
         _deadline(request, MIN_DEADLINE_SECONDS)
         _after(request, "delete", MAX_HOLD_SECONDS)
+        _version(request)
         if "dataset" in request.content:
             self._place(request, request.content["dataset"])
         return {}
@@ -206,26 +212,32 @@ class Planner:
         }
 
     def _images(self, request: _Request, pipeline: Pipeline) -> dict[str, str]:
-        given = _mapping(request.content.get("parameters")).get(TRAINING_IMAGE)
-        where = f"parameters.{TRAINING_IMAGE}"
-        if given is not None and not (isinstance(given, str) and _IMAGE.fullmatch(given)):
-            request.problem(where, f"must be an image's URI, registry/repository:tag, not {_shown(given)}")
+        given = self._check_image(request, [pipeline])
         known = pipeline.images.uri(self._settings.region, self._settings.url_suffix)
         if given is None and known is None:
             request.problem(
-                where,
+                f"parameters.{TRAINING_IMAGE}",
                 f"is needed: the account with the image {pipeline.images.repository} in the region "
-                f"{self._settings.region} is not known; give the image's URI, registry/repository:tag",
+                f"{self._settings.region} is not known; give the image's URI, {self._image_form(pipeline)}",
             )
         return {"training": given or known or "", "steps": self._settings.pipeline_image}
+
+    def _check_image(self, request: _Request, pipelines: Sequence[Pipeline]) -> Any:
+        """Return the image that the input names, or None; note one that none of the pipelines may use."""
+        given = _mapping(request.content.get("parameters")).get(TRAINING_IMAGE)
+        here = self._settings.region, self._settings.url_suffix
+        if given is not None and not any(pipeline.images.allows(given, *here) for pipeline in pipelines):
+            forms = " or ".join(sorted({self._image_form(pipeline) for pipeline in pipelines}))
+            request.problem(f"parameters.{TRAINING_IMAGE}", f"must be an image's URI, {forms}, not {shown(given)}")
+        return given
+
+    def _image_form(self, pipeline: Pipeline) -> str:
+        return pipeline.images.form(self._settings.region, self._settings.url_suffix)
 
     # --- the data set -------------------------------------------------------------------------------------------------
 
     def _dataset(self, request: _Request, pipeline: Pipeline) -> Dataset | None:
-        version = request.content.get("dataset_version")
-        if version is not None and not (isinstance(version, str) and _VERSION_ID.fullmatch(version)):
-            request.problem("dataset_version", f"must be the version id of an S3 object, not {_shown(version)}")
-            version = None
+        version = _version(request)
         place = self._dataset_place(request, pipeline)
         return self._look_at(request, pipeline, *place, version) if place else None
 
@@ -245,7 +257,7 @@ class Planner:
         try:
             bucket, key = split_s3_uri(uri if isinstance(uri, str) else "")
         except ValueError:
-            request.problem("dataset", f"must be of the form s3://bucket/key, not {_shown(uri)}")
+            request.problem("dataset", f"must be of the form s3://bucket/key, not {shown(uri)}")
             return None
         allowed = allowed_buckets(self._settings)
         if bucket not in allowed:
@@ -279,7 +291,7 @@ def allowed_buckets(settings: Settings) -> list[str]:
 
 def _input_object(content: Any) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
-        raise InvalidInput(f"The input must be an object such as {{}}, not {_shown(content)}.")
+        raise InvalidInput(f"The input must be an object such as {{}}, not {shown(content)}.")
     return content
 
 
@@ -304,6 +316,14 @@ def _section_of(request: _Request, section: str, parameters: Mapping[str, Parame
     }
 
 
+def _version(request: _Request) -> str | None:
+    version = request.content.get("dataset_version")
+    if version is None or (isinstance(version, str) and _VERSION_ID.fullmatch(version)):
+        return version
+    request.problem("dataset_version", f"must be the version id of an S3 object, not {shown(version)}")
+    return None
+
+
 def _deadline(request: _Request, default: int) -> int:
     limits = Parameter("deadline_seconds", default, "", MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS)
     seconds: int = request.value("deadline_seconds", request.content.get("deadline_seconds", default), limits)
@@ -319,7 +339,7 @@ def _after(request: _Request, default_fate: str, default_hold: int) -> dict[str,
         hold = request.value("after.hold_seconds", given.get("hold_seconds", default_hold), limits)
         return {"endpoint": fate, "hold_seconds": hold}
     if "hold_seconds" in given:
-        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {_shown(fate)}')
+        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {shown(fate)}')
     return {"endpoint": fate, "hold_seconds": 0}
 
 
@@ -356,11 +376,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _iso(epoch_seconds: int) -> str:
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _listed(problems: list[str]) -> str:

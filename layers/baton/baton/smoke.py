@@ -114,9 +114,10 @@ def run_smoke_test(plan: Json, s3: Any, runtime: Any, clock: Callable[[], float]
         "single_row": _single(held_out.single, single, quality),
         "uri": plan["uris"]["smoke_test"],
     }
-    _keep(plan, s3, {**summary, "missed": missed, **_details(held_out, predictions, quality, endpoint, gates)})
+    verdict = {"missed": missed, "measured": {"min_accuracy": quality.accuracy, "max_p95_ms": latency["p95"]}}
+    _keep(plan, s3, {**summary, **verdict, **_details(held_out, predictions, quality, endpoint, gates)})
     if missed:
-        raise GateNotMet("; ".join(missed) + ".")
+        raise GateNotMet("; ".join(missed.values()) + ".")
     return summary
 
 
@@ -259,14 +260,24 @@ def summarise_latency(latencies_ms: Sequence[float]) -> dict[str, float]:
     return {"p50": rank(0.5), "p95": rank(0.95), "max": rank(1)}
 
 
-def missed_gates(gates: Json, accuracy: float, p95_ms: float) -> list[str]:
-    """Return one sentence part for each gate that is not met."""
-    missed = []
+def missed_gates(gates: Json, accuracy: float, p95_ms: float) -> dict[str, str]:
+    """Return one sentence part for each gate that is not met, by the gate's name."""
+    missed = {}
     if accuracy < gates["min_accuracy"]:
-        missed.append(f"The accuracy is {accuracy:.4f}, the gate asks for {gates['min_accuracy']} or more")
+        shown, asked = told_apart(accuracy, gates["min_accuracy"], 4), gates["min_accuracy"]
+        missed["min_accuracy"] = f"The accuracy is {shown}, the gate asks for {asked} or more"
     if p95_ms > gates["max_p95_ms"]:
-        missed.append(f"The p95 latency is {p95_ms:.1f} ms, the gate allows {gates['max_p95_ms']} ms")
+        shown, allowed = told_apart(p95_ms, gates["max_p95_ms"], 1), gates["max_p95_ms"]
+        missed["max_p95_ms"] = f"The p95 latency is {shown} ms, the gate allows {allowed} ms"
     return missed
+
+
+def told_apart(measured: float, gate: float, digits: int) -> str:
+    """Return a figure with this many digits after its point, and more where it would look like the gate."""
+    if measured == gate:
+        return f"{measured:.{digits}f}"
+    texts = (f"{measured:.{more}f}" for more in range(digits, 18))
+    return next((text for text in texts if float(text) != gate), repr(measured))
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------

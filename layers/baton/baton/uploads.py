@@ -162,6 +162,10 @@ class Uploads:
         return {**content, "pipeline": pipeline.name}
 
     def _read(self, upload: Upload) -> bytes:
+        """Return a run file's content; without s3:ListBucket a version that is gone would be a 403, not a 404.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+        """
         # Without versions, IfMatch keeps a late event from starting what a newer upload's own event starts.
         which = {"VersionId": upload.version_id} if upload.version_id else {"IfMatch": f'"{upload.etag}"'}
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
 from baton.report.pictures import digit_png
+from baton.smoke import told_apart
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ def render(document: Json) -> str:
         _environment()
         .get_template("report.html.j2")
         .render(
-            document,
+            {**document, "gates": _gates(document["gates"])},
             digits=_digits(document["smoke_test"]),
             single_picture=_single_picture(document["smoke_test"]),
             heat=_heat(document["smoke_test"]),
@@ -94,6 +95,15 @@ def size(count: int | None) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count} bytes"
+
+
+def _gates(gates: Sequence[Json]) -> list[Json]:
+    """Return the gates with their figures as texts; what was measured looks like what was asked only if it is that."""
+    return [{**gate, "asked": f"{gate['asked']:.15g}", "measured": _measured(gate)} for gate in gates]
+
+
+def _measured(gate: Json) -> str | None:
+    return None if gate["measured"] is None else told_apart(gate["measured"], gate["asked"], gate["digits"])
 
 
 def _digits(smoke_test: Json | None) -> list[Json]:

@@ -61,6 +61,11 @@ class Timeline:
         ends = [span.ended for span in self.spans if span.name == name and span.ended]
         return max(ends) if ends else None
 
+    def succeeded(self, name: str) -> datetime | None:
+        """Return when the last visit of a state had done its work, or None where it has not."""
+        spans = [span for span in self.spans if span.name == name]
+        return spans[-1].ended if spans and spans[-1].outcome == "succeeded" else None
+
     def seconds(self, name: str) -> float | None:
         """Return how long a state took in all its visits that ended, or None where there are none."""
         spans = [span for span in self.spans if span.name == name]
