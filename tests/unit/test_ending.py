@@ -404,6 +404,18 @@ def test_what_was_seen_to_have_ended_where_it_was_launched_needs_no_look_elsewhe
     assert actions(again)["pipeline-run"] == "terminated"
 
 
+@pytest.mark.parametrize("trace", ["may_be_posted", "launch_lease_until"])
+def test_a_kfp_run_that_a_post_may_still_make_is_not_noted_as_ended(trace: str) -> None:
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row[trace] = START
+    world.kfp.runs.clear()
+    world.finish()
+    looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete, match=f"launched at {HOME}"):
+        world.finish()
+
+
 def test_what_was_seen_to_go_on_where_it_was_launched_is_not_believed_to_have_ended_elsewhere() -> None:
     world = EndingWorld()
     with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
