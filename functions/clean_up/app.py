@@ -34,4 +34,5 @@ def _tools() -> Tools:
         bucket=config.bucket,
         pipelines=lambda: kfp_client(config),
         experiment=config.kfp_experiment,
+        installation=config.kfp_installation,
     )

@@ -22,6 +22,7 @@ RUN_ID = run_id_for(EXECUTION, START)
 NAMES = Names.of(RUN_ID).as_dict()
 BUCKET = "run-bucket"
 LAYOUT = Layout(BUCKET, RUN_ID)
+HOME = "http://kfp.example.org, namespace kubeflow"
 EXPIRES = "2027-01-16T08:00:00+00:00"
 TAGS = tags_of(RUN_ID, EXECUTION, "mnist_kmeans", EXPIRES)
 
@@ -349,6 +350,7 @@ class EndingWorld:
 
     def __init__(self, after: str = "delete") -> None:
         self.now = float(START + 600)
+        self.installation = HOME
         self.calls: list[str] = []
         self.interrupt: Callable[[int], None] = lambda number: None
         self.items = MemoryItems(lambda: self.now, self._around)
@@ -371,7 +373,7 @@ class EndingWorld:
         runs = Runs(self.items)
         plan = {"run_id": RUN_ID, "execution_arn": EXECUTION, "pipeline": "mnist_kmeans", "created_at": START}
         runs.open({**plan, "deadline_at": START + 7200, "tags": TAGS, "after": {"endpoint": after}})
-        runs.claim_launch(RUN_ID, "attempt", 60)
+        runs.claim_launch(RUN_ID, "attempt", 60, HOME)
         runs.record_launch(RUN_ID, "kfp-1")
 
     def _make_everything(self) -> None:
@@ -386,7 +388,16 @@ class EndingWorld:
         }
 
     def tools(self) -> Tools:
-        return Tools(self.items, self.sagemaker, self.stepfunctions, self.s3, BUCKET, lambda: self.kfp, "baton")
+        return Tools(
+            self.items,
+            self.sagemaker,
+            self.stepfunctions,
+            self.s3,
+            BUCKET,
+            lambda: self.kfp,
+            "baton",
+            self.installation,
+        )
 
     def call(self, succeeded: bool | None = False) -> Receipt:
         """Invoke clean-up once."""

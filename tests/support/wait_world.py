@@ -164,7 +164,7 @@ class WaitWorld:
         items = AskedItems(ask, (RUN, *self.story.awaits), has_clock="clock" in self.story.courses)
         kfp = FakeKfp(ask)
         stepfunctions = FakeStepFunctions(ask)
-        things = self.parts.things(FakeSageMaker(ask), lambda: kfp)
+        things = self.parts.things(FakeSageMaker(ask), lambda: kfp, SETTINGS.kfp_installation)
         rendezvous = self.parts.rendezvous(items, things, StepFunctionsTokens(stepfunctions))
         with retryable_aws_errors():
             if key[0] == "registration":

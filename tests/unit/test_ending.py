@@ -7,7 +7,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from baton.ending import Request
+from baton.ending import Request, clean_up
 from baton.errors import (
     CleanUpIncomplete,
     InvalidInput,
@@ -21,6 +21,7 @@ from baton.names import run_id_for
 from baton.runs import RUN, Runs
 from tests.support.ending_world import (
     EXECUTION,
+    HOME,
     LAYOUT,
     NAMES,
     RUN_ID,
@@ -343,6 +344,106 @@ def test_a_kfp_run_that_somebody_deleted_is_no_obstacle() -> None:
     world = EndingWorld()
     world.kfp.runs.clear()
     assert world.finish()["pipeline_run"] == {"id": "kfp-1", "state": None}
+
+
+ELSEWHERE = "http://another.example.org, namespace kubeflow"
+
+
+def looks_elsewhere(world: EndingWorld) -> dict[str, FakeRun]:
+    """Give clean-up another Kubeflow Pipelines, which knows nothing of the run; return what is left at the first."""
+    there, world.kfp.runs = world.kfp.runs, {}
+    world.installation = ELSEWHERE
+    return there
+
+
+def test_a_kfp_run_that_is_not_found_at_another_installation_is_not_taken_for_gone() -> None:
+    world = EndingWorld()
+    there = looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete) as raised:
+        world.finish()
+    for words in (f"launched at {HOME}", f"looks at {ELSEWHERE}", "pipeline run kfp-1", '"pipeline_runs_ended": true'):
+        assert words in str(raised.value)
+    assert "receipt" not in world.row
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}, "all else is done"
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+    world.kfp.runs, world.installation = there, HOME
+    assert actions(world.finish())["pipeline-run"] == "terminated"
+
+
+def test_a_kfp_run_that_nobody_recorded_may_be_at_another_installation_too() -> None:
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = "attempt"
+    looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete, match="pipeline run of this name is not found"):
+        world.finish()
+
+
+def test_a_kfp_run_that_is_found_is_ended_whatever_its_installation_was_called() -> None:
+    world = EndingWorld()
+    world.installation = ELSEWHERE
+    assert actions(world.finish())["pipeline-run"] == "terminated"
+
+
+def test_a_kfp_run_of_which_only_the_row_of_an_older_baton_tells_is_looked_for_as_before() -> None:
+    world = EndingWorld()
+    del world.row["kfp_installation"]
+    looks_elsewhere(world)
+    assert world.finish()["pipeline_run"] == {"id": "kfp-1", "state": None}
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_what_was_seen_to_have_ended_where_it_was_launched_needs_no_look_elsewhere(succeeded: bool) -> None:
+    """As when the janitor, or the event of a failure, has a run looked at again after a deployment."""
+    world = EndingWorld()
+    first = world.finish(succeeded)
+    looks_elsewhere(world)
+    world.stepfunctions.status = "SUCCEEDED" if succeeded else "FAILED"
+    again = world.finish(succeeded=None)
+    assert {**again, "finished_at": None} == {**first, "finished_at": None}
+    assert actions(again)["pipeline-run"] == "terminated"
+
+
+@pytest.mark.parametrize("trace", ["may_be_posted", "launch_lease_until"])
+def test_a_kfp_run_that_a_post_may_still_make_is_not_noted_as_ended(trace: str) -> None:
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row[trace] = START
+    world.kfp.runs.clear()
+    world.finish()
+    looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete, match=f"launched at {HOME}"):
+        world.finish()
+
+
+def test_what_was_seen_to_go_on_where_it_was_launched_is_not_believed_to_have_ended_elsewhere() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
+        world.call()
+    world.tick()
+    looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete, match="kfp-1"):
+        world.finish()
+
+
+def test_a_person_may_say_that_the_kfp_run_elsewhere_has_ended_and_the_receipt_tells_it() -> None:
+    world = EndingWorld()
+    looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete):
+        world.finish()
+    request = Request.parse({"execution_arn": EXECUTION, "run_id": RUN_ID, "pipeline_runs_ended": True}, "bt-")
+    receipt = clean_up(request, world.tools())
+    [item] = [item for item in receipt["items"] if item["kind"] == "pipeline-run"]
+    assert (item["name"], item["action"], item["status"]) == ("kfp-1", "unseen", None)
+    assert HOME in item["reason"]
+    assert actions(world.finish(succeeded=None))["pipeline-run"] == "unseen", "the janitor's later look goes by it"
+
+
+def test_a_persons_word_counts_nothing_where_clean_up_can_look() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
+        clean_up(Request(EXECUTION, RUN_ID, False, pipeline_runs_ended=True), world.tools())
+    assert actions(world.finish())["pipeline-run"] == "terminated"
 
 
 def test_an_experiment_that_somebody_deleted_is_no_obstacle() -> None:

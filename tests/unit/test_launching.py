@@ -143,6 +143,17 @@ def test_an_old_server_is_refused_before_anything_is_made(world):
     assert not world.fake.experiments
 
 
+@pytest.mark.parametrize("fault", [lose_request, lose_answer])
+def test_the_row_says_where_it_was_launched_even_if_nobody_learns_whether(world, fault):
+    on(world, "POST /runs", fault)
+    with pytest.raises(LaunchUncertain):
+        world.launch()
+    assert world.row["kfp_installation"] == world.settings.kfp_installation
+    world.now += LEASE_SECONDS + 1
+    world.launch()
+    assert world.row["kfp_installation"] == world.settings.kfp_installation
+
+
 # --- the lease --------------------------------------------------------------------------------------------------------
 
 

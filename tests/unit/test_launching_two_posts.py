@@ -42,7 +42,7 @@ class TwoPosts:
         self.world.now += LEASE_SECONDS + 1
         self._post_again()
         self.client = KfpClient(InProcess(self.world.fake), sleep=lambda _: None)
-        things = Things(None, lambda: self.client)
+        things = Things(None, lambda: self.client, self.world.settings.kfp_installation)
         self.rendezvous = Rendezvous(self.world.items, things, SimpleNamespace(settle=self._settle))
 
     def _post_and_lose(self) -> None:

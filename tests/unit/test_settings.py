@@ -46,6 +46,21 @@ def test_data_set_buckets_are_given_as_arns_of_any_partition_and_kept_as_names()
     assert Settings.read({**LEAST, "BATON_DATASET_BUCKETS": arns}).dataset_buckets == ("one", "two", "plain-name")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"KFP_URL": "https://kfp.internal/pipeline/"}, "https://kfp.internal/pipeline, namespace kubeflow"),
+        ({"KFP_URL": "http://user:word@kfp.internal:8888"}, "http://kfp.internal:8888, namespace kubeflow"),
+        ({"KFP_URL": "https://page", "KFP_MODE": "eks-proxy", "KFP_CLUSTER": "one"}, "cluster one, namespace kubeflow"),
+        ({"KFP_URL": "http://kfp", "KFP_NAMESPACE": "team"}, "http://kfp, namespace team"),
+        ({}, ", namespace kubeflow"),
+    ],
+)
+def test_an_installation_is_named_by_what_finds_it_and_by_no_secret(given: dict[str, str], said: str) -> None:
+    environ = {**LEAST, **{f"BATON_{name}": value for name, value in given.items()}}
+    assert Settings.read({**environ, "BATON_KFP_SECRET_ARN": "arn:secret"}).kfp_installation == said
+
+
 def test_every_setting_that_the_template_gives_is_one_that_the_code_reads() -> None:
     given = set(re.findall(r"\bBATON_([A-Z_]+):", (ROOT / "template.yaml").read_text()))
     known = {field.name.upper() for field in fields(Settings)}

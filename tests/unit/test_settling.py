@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from baton import settling
 from baton.ending import Request
 from baton.errors import KfpUnavailable, TransientAwsError, Unsettled
 from baton.events import Signal
@@ -16,7 +18,7 @@ from baton.rendezvous import Answer, Rendezvous
 from baton.runs import RUN, Runs
 from baton.settings import Settings
 from baton.settling import LAST_RECEIVE, LONGEST_MESSAGE_MS, UNSETTLED_LOOKS, Settling
-from baton.things import PHASES, PIPELINE_RUN, Observation, phase_of
+from baton.things import PHASES, PIPELINE_RUN, Observation, Things, phase_of
 from baton.tokens import TokenInvalid
 from tests.support.memory import MemoryItems
 from tests.unit.test_events import EVENTS, RUN_ID, event
@@ -249,6 +251,22 @@ def test_a_state_that_somebody_made_up_still_gives_a_sweep_a_valid_name(counted:
     name = bench.machine.started[0]["name"]
     assert len(name) <= 80
     assert name.replace("-", "").isalnum()
+
+
+def test_the_end_of_a_pipeline_run_elsewhere_is_left_to_its_own_version(
+    counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(settling.logger, "warning", lambda text, **_more: said.append(text))
+    items = MemoryItems(lambda: 1_777_890_000)
+    knows_none = SimpleNamespace(get_run=lambda _run_id: None)
+    bench = Bench(meeting=Rendezvous(items, Things(None, lambda: knows_none, "http://here"), NoTokens()))
+    launched = {"pipeline_run_id": "kfp-1", "kfp_installation": "http://there"}
+    items.stored[RUN, RUN_ID] = {**bench.items.stored[RUN, RUN_ID], **launched}
+    assert bench.handle(json.dumps(event("pipeline_run_succeeded")))
+    assert counted == ["SignalElsewhere"]
+    assert "its own version of await_outcome looks there" in said[0]
+    assert set(items.stored) == {(RUN, RUN_ID)}, "no end is parked for the run"
 
 
 class Seen:

@@ -178,7 +178,7 @@ class World:
     def deliver(self, receives: int) -> bool:
         """Deliver the message; return whether SQS may delete it."""
         services = self.services
-        meeting = Rendezvous(self.items, Things(services, lambda: services), StepFunctionsTokens(services))
+        meeting = Rendezvous(self.items, Things(services, lambda: services, "here"), StepFunctionsTokens(services))
         settling = Settling(meeting, Runs(self.items), services, services, SETTINGS)
         attributes = {"ApproximateReceiveCount": str(receives)}
         record = {"messageId": "1", "receiptHandle": "h", "body": self.story.body, "attributes": attributes}

@@ -17,6 +17,7 @@ from baton.things import (
     ABSENT,
     CLOCK_SKEW_SECONDS,
     DELETED,
+    ELSEWHERE,
     FOREIGN,
     JOB_KINDS,
     PHASES,
@@ -26,6 +27,7 @@ from baton.things import (
     phase_of,
 )
 
+HERE, THERE = "http://here, namespace kubeflow", "http://there, namespace kubeflow"
 RUN_ID = "bt-0sq1x2k4f0a9c"
 CREATED = 1_777_887_000
 ROW = {"kind": "run", "name": RUN_ID, "created_at": CREATED, "pipeline_run_id": "kfp-a"}
@@ -100,7 +102,7 @@ def expect(stub: Stubber, kind: str, answer: dict[str, Any], tags: list[dict[str
 
 
 def observe(stub: Stubber, kind: str) -> Any:
-    return Things(stub.client, no_pipelines).observe(kind, ROW)
+    return Things(stub.client, no_pipelines, HERE).observe(kind, ROW)
 
 
 @pytest.mark.parametrize(("kind", "status"), [(kind, status) for kind in JOB_KINDS for status in PHASES[kind]])
@@ -259,7 +261,7 @@ class Pipelines:
 
 
 def look(pipelines: Pipelines, **row: str) -> Any:
-    return Things(None, lambda: pipelines).observe("pipeline-run", {**ROW, **row})
+    return Things(None, lambda: pipelines, HERE).observe("pipeline-run", {**ROW, **row})
 
 
 @pytest.mark.parametrize("state", PHASES["pipeline-run"])
@@ -286,6 +288,20 @@ def test_a_recorded_pipeline_run_that_kfp_does_not_have_was_deleted_and_that_is_
     assert "deleted from Kubeflow Pipelines" in str(seen.reason)
 
 
+def test_a_pipeline_run_of_another_installation_that_is_not_found_here_is_no_end() -> None:
+    assert look(Pipelines(), kfp_installation=THERE) == ELSEWHERE
+    assert not ELSEWHERE.ended
+
+
+def test_a_pipeline_run_of_this_installation_that_is_not_found_was_deleted() -> None:
+    assert look(Pipelines(), kfp_installation=HERE).status == DELETED
+
+
+def test_a_pipeline_run_that_is_found_is_believed_whatever_its_installation_was_called() -> None:
+    seen = look(Pipelines(**{"kfp-a": "SUCCEEDED"}), kfp_installation=THERE)
+    assert (seen.phase, seen.result["id"]) == (Phase.SUCCEEDED, "kfp-a")
+
+
 def test_no_state_of_kfps_own_is_called_as_a_deleted_run_is() -> None:
     assert DELETED not in PHASES["pipeline-run"]
 
@@ -297,6 +313,6 @@ def test_a_run_without_a_pipeline_run_needs_no_kubeflow_pipelines() -> None:
         def get_run(self, run_id: str) -> Any:
             raise KfpUnavailable("down")
 
-    assert Things(None, lambda: Unreachable()).observe("pipeline-run", row) == ABSENT
+    assert Things(None, lambda: Unreachable(), HERE).observe("pipeline-run", row) == ABSENT
     with pytest.raises(KfpUnavailable):
         look(Unreachable())

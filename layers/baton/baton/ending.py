@@ -17,6 +17,7 @@ Clean-up adds these attributes to the run's row (see ``baton.runs`` for the othe
 cause                  JSON of ``{"error", "cause"}``, or of null, as the first survey found it
 made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
 seen_<KFP run id>      the state of one of the run's KFP runs, when first seen
+pipeline_runs_ended    JSON of the KFP runs' states by id, when all were seen to have ended; null where a person said so
 swept                  JSON of the counts of what was deleted from the bucket so far
 endpoint_kept_at       epoch seconds; the endpoint stays, and its expiry was lifted
 =====================  ==============================================================================================
@@ -47,7 +48,7 @@ from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import ConditionFailed, Item, Items, absent
 from baton.names import Layout, Names, run_id_for
 from baton.objects import RunObjects, Swept
-from baton.runs import RUN, Runs, awaited_pipeline_run
+from baton.runs import RUN, Runs, awaited_pipeline_run, launched_elsewhere
 from baton.survey import JOBS, SERVING, Resource, Survey, failure_of
 from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
@@ -96,11 +97,15 @@ class PipelineRuns(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked."""
+    """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked.
+
+    ``pipeline_runs_ended`` is a person's word for KFP runs at an installation where clean-up cannot look.
+    """
 
     execution_arn: str
     run_id: str
     succeeded: bool | None
+    pipeline_runs_ended: bool = False
 
     @classmethod
     def parse(cls, event: Mapping[str, Any], run_prefix: str) -> Request:
@@ -113,7 +118,7 @@ class Request:
             raise InvalidInput("A clean-up needs execution_arn, and run_id or start_time.")
         if not run_id:
             run_id = run_id_for(arn, _epoch(start_time or 0), run_prefix)
-        return cls(arn, run_id, _succeeded(event))
+        return cls(arn, run_id, _succeeded(event), event.get("pipeline_runs_ended") is True)
 
 
 @dataclass
@@ -170,7 +175,8 @@ class _Progress:
 class Tools:
     """What clean-up works with.
 
-    ``pipelines`` makes the KFP client, only for a run that may have a KFP run; ``experiment`` is where runs are listed.
+    ``pipelines`` makes the KFP client, only for a run that may have a KFP run; ``experiment`` is where runs are listed,
+    and ``installation`` says which Kubeflow Pipelines it asks (``Settings.kfp_installation``).
     """
 
     items: Items
@@ -180,6 +186,7 @@ class Tools:
     bucket: str
     pipelines: Callable[[], PipelineRuns]
     experiment: str
+    installation: str
 
 
 def clean_up(request: Request, tools: Tools) -> Receipt:
@@ -211,6 +218,8 @@ class _Ending:
         self._objects = RunObjects(tools.s3, Layout(tools.bucket, request.run_id))
         self._pipelines = tools.pipelines
         self._experiment = tools.experiment
+        self._installation = tools.installation
+        self._told_that_they_ended = request.pipeline_runs_ended
         self._run_id = request.run_id
         self._succeeded = request.succeeded
         self._ended_well: bool | None = None
@@ -306,27 +315,54 @@ class _Ending:
 
     # --- Kubeflow Pipelines -----------------------------------------------------------------------------------------
 
-    def _end_pipeline_runs(self) -> dict[str, str]:
-        """Terminate the run's KFP runs; return those there are with their state, by id."""
-        states: dict[str, str] = {}
+    def _end_pipeline_runs(self) -> dict[str, str | None]:
+        """Terminate the run's KFP runs; return those there are with their state (None: not seen), by id."""
         if _never_launched(self._row):
-            return states
+            return {}
+        if launched_elsewhere(self._row, self._installation):
+            if self._told_that_they_ended and "pipeline_runs_ended" not in self._row:
+                self._note_that_they_ended(dict.fromkeys(self._recorded()))
+            if "pipeline_runs_ended" in self._row:
+                return dict(_load(self._row, "pipeline_runs_ended", {}))
+        states: dict[str, str | None] = {}
         with self._progress.attempt():
             client = self._pipelines()
-            for pipeline_run_id in self._pipeline_run_ids(client):
+            ids = self._pipeline_run_ids(client)
+            for pipeline_run_id in ids:
                 with self._progress.attempt():
-                    state = self._end_pipeline_run(client, pipeline_run_id)
-                    if state is not None:
-                        states[pipeline_run_id] = state
-        return states
+                    states[pipeline_run_id] = self._end_pipeline_run(client, pipeline_run_id)
+            self._require_seen(ids, states)
+            over = len(states) == len(ids) and all(state is None or _is_end(state) for state in states.values())
+            if over and not _may_be_launched_yet(self._row):
+                self._note_that_they_ended({run_id: state for run_id, state in states.items() if state})
+        return {run_id: state for run_id, state in states.items() if state}
+
+    def _require_seen(self, ids: Sequence[str], states: Mapping[str, str | None]) -> None:
+        """Raise CleanUpIncomplete where what is not found here was launched at another installation."""
+        unseen = [run_id for run_id in ids if not states.get(run_id)]
+        if launched_elsewhere(self._row, self._installation) and (unseen or not ids):
+            raise CleanUpIncomplete(
+                f"Run {self._run_id} was launched at {self._row['kfp_installation']}, and this function looks at"
+                f" {self._installation}, where its pipeline run {' and '.join(unseen) or 'of this name'} is not found:"
+                " terminate it there if it still runs, and start clean-up-run again with the same input and"
+                ' "pipeline_runs_ended": true'
+            )
+
+    def _note_that_they_ended(self, states: Mapping[str, str | None]) -> None:
+        # A later clean-up may have other settings, and look where these KFP runs never were.
+        if _load(self._row, "pipeline_runs_ended", None) != states:
+            self._update({"pipeline_runs_ended": json.dumps(states)})
+
+    def _recorded(self) -> list[str]:
+        ids = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
+        return list(dict.fromkeys(run_id for run_id in ids if run_id))
 
     def _pipeline_run_ids(self, client: PipelineRuns) -> list[str]:
         # A POST that timed out may have been committed all the same; only its display name leads to such a run.
-        recorded = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
         experiment = client.find_experiment(self._experiment)
         named = client.find_runs(self._run_id, experiment.id) if experiment else []
         ours = [run.id for run in named if run.belongs_to(self._run_id, self._row["execution_arn"])]
-        return list(dict.fromkeys(run_id for run_id in [*recorded, *ours] if run_id))
+        return list(dict.fromkeys([*self._recorded(), *ours]))
 
     def _end_pipeline_run(self, client: PipelineRuns, pipeline_run_id: str) -> str | None:
         run = client.get_run(pipeline_run_id)
@@ -402,7 +438,9 @@ class _Ending:
 
     # --- the receipt ------------------------------------------------------------------------------------------------
 
-    def _receipt(self, left: Mapping[str, Resource], pipeline_runs: Mapping[str, str], kept: list[str]) -> Receipt:
+    def _receipt(
+        self, left: Mapping[str, Resource], pipeline_runs: Mapping[str, str | None], kept: list[str]
+    ) -> Receipt:
         items = [self._item(resource) for resource in left.values()]
         items += [self._pipeline_item(run_id, state) for run_id, state in pipeline_runs.items()]
         kept_endpoint = [i["name"] for i in items if (i["kind"], i["action"]) == ("endpoint", "kept")]
@@ -436,7 +474,10 @@ class _Ending:
         was_going = sighting is not None and sighting["status"] in ("InProgress", "Stopping")
         return "stopped" if was_going and resource.status == "Stopped" else "kept"
 
-    def _pipeline_item(self, run_id: str, state: str) -> dict[str, Any]:
+    def _pipeline_item(self, run_id: str, state: str | None) -> dict[str, Any]:
+        if state is None:
+            reason = f"It was launched at {self._row['kfp_installation']}, and a person says that it has ended."
+            return {"kind": PIPELINE_RUN, "name": run_id, "action": "unseen", "status": None, "reason": reason}
         first_state = self._row.get(f"seen_{run_id}", state)
         was_going = not _is_end(first_state)
         action = "terminated" if was_going and state == "CANCELED" else "kept"
@@ -463,6 +504,11 @@ def _never_launched(row: Item) -> bool:
     """Whether there is no KFP run to end: none is recorded, no POST may have made one, and no attempt is under way."""
     traces = ("launch_lease_until", "may_be_posted", "pipeline_run_id", "worker_run_id")
     return not any(name in row for name in traces)
+
+
+def _may_be_launched_yet(row: Item) -> bool:
+    """Whether a POST is, or may be, still on its way, so that a look that finds no KFP run says little."""
+    return "launch_lease_until" in row or "may_be_posted" in row
 
 
 def _sighting(resource: Resource) -> str:

@@ -51,6 +51,7 @@ class Answer(Enum):
     IGNORED = "Ignored"
     AFTER_THE_END = "AfterTheEnd"
     LOOK_FAILED = "LookFailed"
+    ELSEWHERE = "Elsewhere"
 
 
 class Looker(Protocol):
@@ -124,6 +125,8 @@ class Rendezvous:
         return answer
 
     def _not_ended(self, signal: Signal, observation: Observation) -> Answer:
+        if observation.phase is Phase.ELSEWHERE:
+            return Answer.ELSEWHERE
         if signal.says_ended and observation.phase in (Phase.ACTIVE, Phase.ABSENT):
             raise Unsettled(
                 f"An event says that the {signal.kind} of run {signal.run_id} is {signal.status}; "

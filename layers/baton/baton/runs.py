@@ -12,6 +12,7 @@ hold_seconds           how long the plan holds the endpoint of a run that succee
 keeps_endpoint         true where the plan keeps the endpoint of a run that succeeds
 launch_attempt         the attempt that holds, or last held, the launch lease
 launch_lease_until     epoch seconds
+kfp_installation       the Kubeflow Pipelines at which it is launched, as ``Settings`` names it; older rows have none
 may_be_posted          the attempt whose POST may have made a KFP run that nobody recorded; SEVERAL for more than one
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
@@ -83,10 +84,11 @@ class Runs:
             raise RunEnded(f"Run {run_id} was ended; start a new execution instead of redriving this one.")
         return row
 
-    def claim_launch(self, run_id: str, attempt: str, lease_seconds: float) -> Item:
+    def claim_launch(self, run_id: str, attempt: str, lease_seconds: float, installation: str | None = None) -> Item:
         """Take the launch lease for an attempt; raise LaunchInProgress while another attempt holds it.
 
-        Raises RunEnded where the run has a tombstone.
+        With the lease the row says at which Kubeflow Pipelines the attempt launches, so that it does wherever there may
+        be a KFP run. Raises RunEnded where the run has a tombstone.
         """
         now = self._items.now()
         free = (
@@ -94,13 +96,11 @@ class Runs:
             | Attr("launch_lease_until").lt(_number(now))
             | Attr("launch_attempt").eq(attempt)
         )
+        values = {"launch_attempt": attempt, "launch_lease_until": _number(now + lease_seconds)}
+        where = {"kfp_installation": installation} if installation else {}
+        may = Attr("execution_arn").exists() & absent("ended_at") & free
         try:
-            return self._items.update(
-                RUN,
-                run_id,
-                {"launch_attempt": attempt, "launch_lease_until": _number(now + lease_seconds)},
-                only_if=Attr("execution_arn").exists() & absent("ended_at") & free,
-            )
+            return self._items.update(RUN, run_id, {**values, **where}, only_if=may)
         except ConditionFailed as failed:
             if "ended_at" in failed.item or "execution_arn" not in failed.item:
                 raise RunEnded(f"Run {run_id} was ended before its pipeline run could be launched.") from None
@@ -229,6 +229,14 @@ class Runs:
 def awaited_pipeline_run(row: Item) -> str | None:
     """Return the id of the KFP run that does the run's work, or None before there is one."""
     return row.get("worker_run_id") or row.get("pipeline_run_id")
+
+
+def launched_elsewhere(row: Item, here: str) -> bool:
+    """Whether a run was launched at another Kubeflow Pipelines than ``here``, a ``Settings.kfp_installation``.
+
+    What is not found here may then go on there. A row that does not say where counts as launched here.
+    """
+    return bool(row.get("kfp_installation", here) != here)
 
 
 def _same(row: Item, name: str) -> ConditionBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,15 @@ class Settings:
     kfp_cluster: str = ""
     kfp_experiment: str = "baton"
     kfp_service_account: str = ""
+
+    @property
+    def kfp_installation(self) -> str:
+        """Which Kubeflow Pipelines this is, as a run's row says it: address or cluster, and namespace; no secrets."""
+        if self.kfp_mode == "eks-proxy":
+            place = f"cluster {self.kfp_cluster}"
+        else:
+            place = re.sub("(?<=://)[^/]*@", "", self.kfp_url).rstrip("/")
+        return f"{place}, namespace {self.kfp_namespace}"
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:

@@ -4,6 +4,7 @@
 what happens                   what becomes of the message
 =============================  ======================================================================================
 settled, parked or ignored     done
+its KFP run is elsewhere       done: the run's own version of await_outcome looks there, at each heartbeat
 the end is not visible yet     again after 5 to 60 s, a few times, then dropped with a metric: the heartbeat looks too
 AWS or KFP does not answer     again after 5 to 60 s
 the invocation's time is up    again after 5 to 60 s
@@ -48,7 +49,7 @@ LAST_RECEIVE = 11
 @cache
 def rendezvous() -> Rendezvous:
     """Return this process's rendezvous, over the real services."""
-    things = Things(client("sagemaker"), lambda: kfp_client(settings()))
+    things = Things(client("sagemaker"), lambda: kfp_client(settings()), settings().kfp_installation)
     return Rendezvous(DynamoItems.named(settings().table), things, StepFunctionsTokens(client("stepfunctions")))
 
 
@@ -109,6 +110,11 @@ class Settling:
         answer = self._rendezvous.signal(signal)
         count(f"Signal{answer.value}")
         logger.info("Signal handled.", extra={"kind": signal.kind, "status": signal.status, "answer": answer.value})
+        if answer is Answer.ELSEWHERE:
+            logger.warning(
+                "The run was launched at another Kubeflow Pipelines; its own version of await_outcome looks there.",
+                extra={"here": self._settings.kfp_installation},
+            )
         if answer is Answer.AFTER_THE_END:
             self._sweep_again(signal)
         return True

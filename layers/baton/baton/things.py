@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from baton.items import Item
 from baton.names import TAG_RUN_ID, Names
-from baton.runs import awaited_pipeline_run
+from baton.runs import awaited_pipeline_run, launched_elsewhere
 
 PIPELINE_RUN = "pipeline-run"
 JOB_KINDS = ("tuning", "training", "transform", "endpoint")
@@ -37,6 +37,7 @@ class Phase(Enum):
     ACTIVE = "active"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    ELSEWHERE = "elsewhere"
 
 
 _ACTIVE, _GOOD, _BAD = Phase.ACTIVE, Phase.SUCCEEDED, Phase.FAILED
@@ -110,6 +111,8 @@ class Observation:
 
 ABSENT = Observation(Phase.ABSENT)
 FOREIGN = Observation(Phase.FOREIGN)
+ELSEWHERE = Observation(Phase.ELSEWHERE)
+"""Not found at this Kubeflow Pipelines, and launched at another: whether it has ended cannot be seen from here."""
 
 
 class PipelineRuns(Protocol):
@@ -122,12 +125,14 @@ class PipelineRuns(Protocol):
 class Things:
     """Describes the awaited things of runs.
 
-    ``pipelines`` is called when a KFP run must be looked at, so that a look at SageMaker needs no KFP settings.
+    ``pipelines`` is called when a KFP run must be looked at, so that a look at SageMaker needs no KFP settings;
+    ``installation`` says which Kubeflow Pipelines that asks (``Settings.kfp_installation``).
     """
 
-    def __init__(self, sagemaker: Any, pipelines: Callable[[], PipelineRuns]) -> None:
+    def __init__(self, sagemaker: Any, pipelines: Callable[[], PipelineRuns], installation: str) -> None:
         self._sagemaker = sagemaker
         self._pipelines = pipelines
+        self._installation = installation
 
     def observe(self, kind: str, row: Item) -> Observation:
         """Return what a run's thing of this kind is now; ``row`` is the run's row.
@@ -159,6 +164,8 @@ class Things:
         if run_id is None:
             return ABSENT
         run = self._pipelines().get_run(run_id)
+        if run is None and launched_elsewhere(row, self._installation):
+            return ELSEWHERE
         if run is None:
             # Its id was recorded, so it was there once, and nobody will ever tell how it ended.
             reason = "it was deleted from Kubeflow Pipelines"
