@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from baton.errors import BatonError, NotGoneYet, RunEnded, Undecided
-from tests.support.ending_world import EndingWorld, Killed, Thing
+from baton.runs import Runs
+from tests.support.ending_world import RUN_ID, EndingWorld, Killed, Thing
 
 
 def story(name: str) -> tuple[EndingWorld, bool]:
@@ -106,7 +107,9 @@ def test_a_sweep_that_the_whole_end_of_a_good_run_overtakes_after_any_call_keeps
 
 
 def overtaken_by_end(world: EndingWorld, number: int) -> None:
-    """Let the run's own clean-up, and its execution, come to their good end after a call of a sweep."""
+    """Let the run's own clean-up, which has begun, and its execution come to their good end after a call of a sweep."""
+    Runs(world.items).end_well(RUN_ID)
+    world.calls.clear()
 
     def end(calls: int) -> None:
         if calls == number:
