@@ -7,7 +7,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from baton.ending import Request
+from baton.ending import Request, clean_up
 from baton.errors import (
     CleanUpIncomplete,
     InvalidInput,
@@ -585,6 +585,13 @@ def test_a_success_that_is_told_again_after_its_receipt_is_no_redrive() -> None:
     world = EndingWorld(after="keep")
     world.finish(succeeded=True)
     assert actions(world.call(succeeded=True))["endpoint"] == "kept"
+
+
+def test_the_receipt_says_in_which_redrive_of_the_execution_it_was_given() -> None:
+    world = EndingWorld(after="keep")
+    assert world.finish(succeeded=True)["redrive_count"] == 0
+    event = {"execution_arn": EXECUTION, "run_id": RUN_ID, "failure": None, "redrive_count": 2}
+    assert clean_up(Request.parse(event, "bt-"), world.tools())["redrive_count"] == 2
 
 
 def test_an_end_that_cannot_be_asked_for_keeps_nothing_else_from_going() -> None:

@@ -97,11 +97,16 @@ class PipelineRuns(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked."""
+    """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked.
+
+    ``redrive_count`` says in which redrive of its execution the run's own clean-up is, so that the execution can tell
+    later whether it was redriven since.
+    """
 
     execution_arn: str
     run_id: str
     succeeded: bool | None
+    redrive_count: int = 0
 
     @classmethod
     def parse(cls, event: Mapping[str, Any], run_prefix: str) -> Request:
@@ -114,7 +119,7 @@ class Request:
             raise InvalidInput("A clean-up needs execution_arn, and run_id or start_time.")
         if not run_id:
             run_id = run_id_for(arn, _epoch(start_time or 0), run_prefix)
-        return cls(arn, run_id, _succeeded(event))
+        return cls(arn, run_id, _succeeded(event), int(event.get("redrive_count", 0)))
 
 
 @dataclass
@@ -217,6 +222,7 @@ class _Ending:
         self._experiment = tools.experiment
         self._run_id = request.run_id
         self._succeeded = request.succeeded
+        self._redrive_count = request.redrive_count
         self._ended_well: bool | None = None
         self._row = row
         self._progress = _Progress()
@@ -415,6 +421,7 @@ class _Ending:
         return {
             "complete": True,
             "finished_at": datetime.fromtimestamp(int(self._items.now()), UTC).isoformat(),
+            "redrive_count": self._redrive_count,
             "items": items,
             "objects": objects,
             "kept": [*kept, *kept_endpoint],
