@@ -366,6 +366,20 @@ def test_a_job_that_a_dying_pod_creates_after_the_first_look_is_found() -> None:
     assert actions(world.finish())["transform"] == "stopped"
 
 
+def test_an_object_that_a_dying_pod_writes_after_the_deletions_is_found() -> None:
+    world = EndingWorld()
+
+    def write(number: int) -> None:
+        if world.calls[-1] == "S3.delete_objects" and world.calls.count("S3.delete_objects") == 1:
+            world.s3.put(LAYOUT.key("data/late"))
+
+    world.interrupt = write
+    with pytest.raises(NotGoneYet, match="data/late"):
+        world.call()
+    world.finish()
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+
+
 # --- errors -------------------------------------------------------------------------------------------------------
 
 

@@ -225,6 +225,19 @@ def overtaken_by_redrive(world: EndingWorld, number: int, succeeds: bool) -> boo
     return None if world.stepfunctions.status == "ABORTED" else bool(refused)
 
 
+def test_a_success_that_is_given_up_after_any_call_of_its_clean_up_keeps_nothing_and_never_says_so() -> None:
+    _expected, calls = undisturbed("kept endpoint")
+    for number in range(1, calls + 1):
+        world, succeeded = story("kept endpoint")
+        overtake_after(world, number, succeeded=False)
+        with suppress(RunEnded):
+            world.finish(succeeded)
+        if number < calls:
+            assert "endpoint_kept_at" not in world.row, f"after call {number}, {world.calls[number - 1]}"
+        world.finish(succeeded=False)
+        assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+
+
 def test_killed_after_its_tombstone_and_overtaken_the_clean_up_of_a_success_still_finds_its_endpoint() -> None:
     """The order that lost one: the tombstone, a crash, a doubled event, and the retry."""
     world, succeeded = story("kept endpoint")
