@@ -12,6 +12,7 @@ from cfnlint.decode import cfn_yaml
 
 from baton.errors import all_errors
 from baton.kfp.client import MINIMUM_VERSION
+from baton.settling import LAST_RECEIVE
 from baton_cli.main import parser
 from tests.support.aws_command import AwsCommand
 
@@ -67,6 +68,10 @@ def test_one_message_in_the_dead_letter_queue_is_enough_for_its_alarm_to_tell_th
     assert RESOURCES["Topic"]["Type"] == "AWS::SNS::Topic"
     redrive = RESOURCES["OutcomeQueue"]["Properties"]["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
+def test_a_message_is_set_aside_with_its_reason_at_the_last_receive_before_sqs_would_move_it_without_one() -> None:
+    assert RESOURCES["OutcomeQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"] - 1 == LAST_RECEIVE
 
 
 @pytest.mark.parametrize("command", commands())

@@ -12,6 +12,7 @@ from botocore.session import Session
 
 from baton.errors import BatonError, all_errors, retryable_errors
 from baton.things import KINDS
+from tests.e2e.test_aborts import STOPPED_IN
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = sorted((ROOT / "statemachine").glob("*.asl.json"))
@@ -26,6 +27,11 @@ OF_SNS = {
 }
 """The classes of AWS's Java SDK by which Step Functions names SNS's errors: those of a service that is busy or fails,
 the one of an error without a class of its own, and the one of a call that never got an answer."""
+
+
+EVENTS_OF_A_HEARTBEAT = 4
+EVENTS_OF_A_RETRY = 3
+"""TaskScheduled, TaskStarted, TaskSubmitted and TaskTimedOut; an attempt whose function fails is not submitted."""
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -90,12 +96,32 @@ def test_the_longest_good_path_stays_within_its_price() -> None:
     assert longest(machine, machine["StartAt"]) <= 40
 
 
-def longest(machine: dict[str, Any], name: str) -> int:
-    """Count the states of the longest way through a machine without failures."""
+def longest(machine: dict[str, Any], name: str, passed: frozenset[str] = frozenset()) -> int:
+    """Count the states of the longest way through a machine without failures; no state is passed twice."""
+    if name in passed:
+        return 0
+    passed |= {name}
     state = machine["States"][name]
     inside = sum(longest(branch, branch["StartAt"]) for branch in state.get("Branches", []))
     following = [c["Next"] for c in state.get("Choices", [])] + [state[k] for k in ("Next", "Default") if k in state]
-    return 1 + inside + max((longest(machine, n) for n in following), default=0)
+    return 1 + inside + max((longest(machine, n, passed) for n in following), default=0)
+
+
+def test_a_run_is_stopped_in_every_state_that_takes_time() -> None:
+    machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
+    assert set(STOPPED_IN) == {name for name, state in states(machine) if state["Type"] in ("Task", "Wait")}
+
+
+def test_an_outage_of_hours_loses_no_wait_and_its_retries_fit_into_the_history() -> None:
+    """An execution's history has 25,000 events; the plan lets the heartbeats of one wait take 2,500 times four."""
+    machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
+    for name, state in states(machine):
+        if name.startswith("Await "):
+            (transient,) = [r for r in state["Retry"] if "TransientAwsError" in r["ErrorEquals"]]
+            # With full jitter, an attempt waits half of its interval on average.
+            assert transient["MaxAttempts"] * transient["MaxDelaySeconds"] / 2 >= 2 * 3600, name
+            events = 2 * (2_500 * EVENTS_OF_A_HEARTBEAT + transient["MaxAttempts"] * EVENTS_OF_A_RETRY)
+            assert events + 1_000 <= 25_000, name
 
 
 def test_errors_say_whether_a_retry_helps() -> None:

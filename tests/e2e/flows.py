@@ -53,6 +53,7 @@ class Flows:
             self.dataset_that_is_missing,
             self.input_that_is_refused,
             self.stopped_while_jobs_run,
+            self.redriven_after_its_report,
             self.terminated_while_pods_wait,
             self.clean_up_that_cannot,
             self.refused_upload,
@@ -182,6 +183,17 @@ class Flows:
         self.deployment.client("s3").create_multipart_upload(
             Bucket=self.deployment.bucket, Key=f"runs/{run_id}/tuning/half-written"
         )
+
+    def redriven_after_its_report(self) -> None:
+        """A run that kept its endpoint is stopped in Write report, swept and redriven: it replaces its report."""
+        run, execution, run_id = self._started({"after": {"endpoint": "keep"}})
+        self.stage.wait_for_state(execution, "Write report")
+        self.stepfunctions.stop_execution(executionArn=execution)
+        run.wait_for_sweep(execution)
+        self.stepfunctions.redrive_execution(executionArn=execution)
+        self._wait(lambda: self.stage.execution(execution)["status"] == "FAILED")
+        assert self.stage.report(run_id)["error"] == "RunEnded"
+        self._nothing_is_left()
 
     def terminated_while_pods_wait(self) -> None:
         """The pipeline run is terminated in Kubeflow Pipelines, so that each kind of waiting pod stops its own job."""
@@ -319,9 +331,9 @@ class Flows:
 
     # --- tools --------------------------------------------------------------------------------------------------------
 
-    def _started(self) -> tuple[Run, str, str]:
+    def _started(self, given: dict[str, object] | None = None) -> tuple[Run, str, str]:
         run = Run(self.deployment)
-        execution = run.start(self.stage.good, {"parameters": QUICK})
+        execution = run.start(self.stage.good, {"parameters": QUICK, **(given or {})})
         return run, execution, self._run_id(execution)
 
     def _run_id(self, execution: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -278,7 +279,7 @@ def test_kubeflow_pipelines_is_down_when_clean_up_comes(stage: Stage, alone: Sto
     assert stage.receipt(ended.run_id)["pipeline_run"]["state"] in ("CANCELED", "FAILED")
 
 
-def errors_of(stage: Stage, executions: Mapping[str, str]) -> set[str]:
+def errors_of(stage: Stage, executions: Iterable[str]) -> set[str]:
     """Return every error that a state of some executions met."""
     found = set()
     for arn in executions:
@@ -323,29 +324,81 @@ def serve(stage: Stage, names: Names, artefact: str, tags: list[dict[str, str]])
     sagemaker.create_endpoint(EndpointName=names.endpoint, EndpointConfigName=names.endpoint_config, Tags=tags)
 
 
-def test_what_a_function_wrote_after_the_sweep_is_found_by_a_late_look(
-    stage: Stage, alone: Stopper, ends: dict[str, Future[Ended]]
-) -> None:
-    run_id = ends["Await tuning"].result().run_id
+def test_what_a_function_wrote_after_the_sweep_is_found_by_a_late_look(stage: Stage, alone: Stopper) -> None:
+    # A run of its own: a scheduled round, before they were stopped, may have looked at one of the others this hour.
+    run_id = alone.stop_in("Prepare data", {}).run_id
     stage.deployment.client("s3").put_object(
         Bucket=stage.deployment.bucket, Key=f"runs/{run_id}/data/train_data", Body=b"late"
     )
-    assert stage.make_janitors_round()["started"] == []
+    assert reasons_to_clean_up(stage, run_id) == []
     stage.age(run_id, LATE_SECONDS + 60)
-    assert [(s["run_id"], s["reason"]) for s in stage.make_janitors_round()["started"]] == [(run_id, "late")]
+    assert reasons_to_clean_up(stage, run_id) == ["late"]
     wait_until(lambda: alone.left_of(run_id) == [], "what came late stays")
 
 
-@pytest.mark.parametrize("state", ["Prepare data", "Await training"])
+# --- redrives ---------------------------------------------------------------------------------------------------------
+
+
+def redrive(stage: Stage, execution: str) -> dict[str, Any]:
+    """Redrive an execution; return how it ended."""
+    stage.deployment.client("stepfunctions").redrive_execution(executionArn=execution)
+    wait_until(lambda: stage.execution(execution)["status"] != "RUNNING", "the redriven run did not end")
+    return stage.execution(execution)
+
+
+@pytest.mark.parametrize("state", ["Prepare data", "Await training", "Clean up", "Write report"])
 def test_a_redrive_after_clean_up_is_refused(
     stage: Stage, alone: Stopper, ends: dict[str, Future[Ended]], state: str
 ) -> None:
+    """Stopped in Write report, its own clean-up had kept its endpoint; it is refused when it looks again."""
     run_id = ends[state].result().run_id
-    execution = stage.row(run_id)["execution_arn"]
-    stage.deployment.client("stepfunctions").redrive_execution(executionArn=execution)
-    wait_until(lambda: stage.execution(execution)["status"] != "RUNNING", "the redriven run did not end")
-    ended = stage.execution(execution)
+    ended = redrive(stage, stage.row(run_id)["execution_arn"])
     assert (ended["status"], ended["error"]) == ("FAILED", "RunEnded")
     assert run_id in ended["cause"]
+    # No old version of a report either, although it had told of a success before.
     wait_until(lambda: alone.left_of(run_id) == [], "the redrive left something")
     assert stage.report(run_id)["error"] == "RunEnded"
+
+
+def test_a_redrive_before_clean_up_looks_again_and_keeps_its_endpoint(stage: Stage, alone: Stopper) -> None:
+    run, execution = alone.start(KEEP)
+    stage.wait_for_state(execution, "Write report")
+    run_id = run.run_id(execution)
+    with deaf_to_ends(stage):
+        stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
+        ended = redrive(stage, execution)
+    assert (ended["status"], ended["redriveCount"]) == ("SUCCEEDED", 1)
+    assert json.loads(ended["output"])["endpoint"] == Names.of(run_id).endpoint
+    assert (stage.receipt(run_id)["redrive_count"], stage.report(run_id)["status"]) == (1, "SUCCEEDED")
+    assert [what for what in alone.left_of(run_id) if what.startswith("object")] == []
+    described = stage.deployment.client("sagemaker").describe_endpoint(EndpointName=Names.of(run_id).endpoint)
+    assert described["EndpointStatus"] == "InService"
+    clean_up(stage, execution, succeeded=False)
+    wait_until(lambda: alone.left_of(run_id) == [], "what a person gave up stays")
+
+
+def test_an_abort_that_is_told_when_the_run_has_been_redriven_does_not_end_it(stage: Stage, alone: Stopper) -> None:
+    stage.sagemaker_faults(training={"match": "bt-*-train", "in_progress_seconds": 8})
+    run, execution = alone.start({})
+    stage.wait_for_state(execution, "Await training")
+    run_id = run.run_id(execution)
+    with deaf_to_ends(stage):
+        stage.deployment.client("stepfunctions").stop_execution(executionArn=execution)
+        stage.deployment.client("stepfunctions").redrive_execution(executionArn=execution)
+    sweep = clean_up(stage, execution)
+    wait_until(lambda: "Undecided" in errors_of(stage, [sweep]), "the clean-up did not ask")
+    assert stage.execution(execution)["status"] == "RUNNING"
+    assert "ended_at" not in stage.row(run_id)
+    wait_until(lambda: stage.execution(execution)["status"] != "RUNNING", "the redriven run did not end")
+    assert stage.execution(execution)["status"] == "SUCCEEDED"
+    wait_until(lambda: stage.execution(sweep)["status"] != "RUNNING", "the clean-up did not end")
+    assert (stage.execution(sweep)["status"], alone.left_of(run_id)) == ("SUCCEEDED", [])
+
+
+def clean_up(stage: Stage, execution: str, **verdict: bool) -> str:
+    """Start a clean-up as the rule on executions' ends does, or with a person's word; return its ARN."""
+    started = int(stage.execution(execution)["startDate"].timestamp() * 1000)
+    content = {"execution_arn": execution, "start_time": started, **verdict}
+    stepfunctions, machine = stage.deployment.client("stepfunctions"), stage.deployment.clean_up_machine
+    arn: str = stepfunctions.start_execution(stateMachineArn=machine, input=json.dumps(content))["executionArn"]
+    return arn

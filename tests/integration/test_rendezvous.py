@@ -144,6 +144,20 @@ def test_an_outcome_waits_until_the_token_comes(deployment: Deployment) -> None:
     assert [(how, token) for how, token, _ in deployment.states.sent] == [("success", "token-0")]
 
 
+def test_an_outcome_that_is_older_than_it_is_remembered_counts_as_absent(deployment: Deployment) -> None:
+    # DynamoDB deletes expired items only days later, and a registration lets the item live on.
+    open_run()
+    outcome = {"kind": "training", "succeeded": False, "error": "JobFailed", "reason": "long ago"}
+    past = int(time.time()) - 1
+    item = {"kind": "training", "name": f"{RUN_ID}-train", "run_id": RUN_ID, "outcome": json.dumps(outcome)}
+    boto3.resource("dynamodb").Table("table").put_item(Item={**item, "outcome_until": past, "expires_at": past})
+    deployment.register()
+    assert deployment.states.sent == []
+    train()
+    deployment.settle(completed())
+    assert [(how, token) for how, token, _ in deployment.states.sent] == [("success", "token-0")]
+
+
 def test_a_lost_event_is_made_good_by_the_registration(deployment: Deployment) -> None:
     open_run()
     train()
@@ -170,6 +184,16 @@ def test_a_redriven_executions_token_is_later_than_any_before_though_its_retries
     train()
     deployment.settle(completed())
     assert [token for _, token, _ in deployment.states.sent] == ["token-0"]
+
+
+def test_a_redrive_after_clean_up_is_refused_even_where_the_outcome_is_there(deployment: Deployment) -> None:
+    open_run()
+    train()
+    deployment.settle(completed())
+    runs().end(RUN_ID)
+    with pytest.raises(RunEnded, match="start a new execution"):
+        deployment.register("token-0", redrive_count=1)
+    assert deployment.states.sent == []
 
 
 def test_a_token_that_step_functions_does_not_know_is_counted_by_whoever_meets_it(

@@ -80,6 +80,36 @@ def test_an_execution_without_history_has_a_report_all_the_same(write_report: Fu
     assert json.loads(read("report.json"))["timeline"] is None
 
 
+def versions() -> list[tuple[str, bool]]:
+    found = boto3.client("s3").list_object_versions(Bucket="baton-runs")
+    assert "DeleteMarkers" not in found
+    return sorted((version["Key"].rsplit("/", 1)[1], version["IsLatest"]) for version in found["Versions"])
+
+
+@pytest.mark.parametrize("versioning", ["Enabled", "Suspended"])
+def test_a_second_verdict_takes_the_place_of_the_first_and_leaves_no_old_version(
+    write_report: Function, versioning: str
+) -> None:
+    boto3.client("s3").put_bucket_versioning(Bucket="baton-runs", VersioningConfiguration={"Status": versioning})
+    execution = executed()
+    write_report({"execution": execution, "state": state()})
+    refused = {"Error": "RunEnded", "Cause": json.dumps({"errorMessage": "Run was ended and cleaned up."})}
+    verdict = write_report({"execution": execution, "state": state(clean_up_failure=refused)})
+    assert (verdict["status"], verdict["error"]) == ("FAILED", "RunEnded")
+    assert json.loads(read("report.json"))["error"] == "RunEnded"
+    assert "Run was ended and cleaned up." in read("report.html")
+    assert versions() == [("report.html", True), ("report.json", True)]
+
+
+def test_an_attempt_that_is_repeated_leaves_the_report_as_it_is(write_report: Function) -> None:
+    execution = executed()
+    write_report({"execution": execution, "state": state()})
+    first = get(f"runs/{RUN_ID}/report/report.json")["VersionId"]
+    write_report({"execution": execution, "state": state()})
+    assert get(f"runs/{RUN_ID}/report/report.json")["VersionId"] == first
+    assert versions() == [("report.html", True), ("report.json", True)]
+
+
 def test_a_refused_input_is_reported_without_a_plan(write_report: Function) -> None:
     refused = {"plan": None, "smoke_test": None, "failure": FAILURE, "receipt": receipt(items=[], kept=[])}
     verdict = write_report({"execution": EXECUTION, "state": {**refused, "clean_up_failure": None}})

@@ -467,6 +467,20 @@ def test_a_job_that_a_dying_pod_creates_after_the_first_look_is_found() -> None:
     assert actions(world.finish())["transform"] == "stopped"
 
 
+def test_an_object_that_a_dying_pod_writes_after_the_deletions_is_found() -> None:
+    world = EndingWorld()
+
+    def write(number: int) -> None:
+        if world.calls[-1] == "S3.delete_objects" and world.calls.count("S3.delete_objects") == 1:
+            world.s3.put(LAYOUT.key("data/late"))
+
+    world.interrupt = write
+    with pytest.raises(NotGoneYet, match="data/late"):
+        world.call()
+    world.finish()
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+
+
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
@@ -530,6 +544,7 @@ def test_a_succeeded_run_whose_plan_keeps_the_endpoint_keeps_it_without_expiry()
 )
 def test_any_other_endpoint_goes(after: str, succeeded: bool | None) -> None:
     world = EndingWorld(after=after)
+    world.stepfunctions.status = "ABORTED"
     world.finish(succeeded=succeeded)
     assert "endpoint" not in world.sagemaker.things
 
@@ -588,14 +603,14 @@ def test_an_execution_that_succeeded_keeps_its_endpoint_and_is_not_asked_about_a
 
 
 @pytest.mark.parametrize("status", [s for s in EXECUTION_STATUSES if not _ends(s)])
-@pytest.mark.parametrize("before", ["its own clean-up", "its own clean-up's tombstone", "nothing"])
+@pytest.mark.parametrize("before", ["its own clean-up", "its own clean-up's tombstone"])
 def test_while_the_execution_goes_on_nobody_who_does_not_know_touches_an_endpoint_to_keep(
     before: str, status: str
 ) -> None:
     world = EndingWorld(after="keep")
     if before == "its own clean-up":
         world.finish(succeeded=True)
-    elif before != "nothing":
+    else:
         Runs(world.items).end_well(RUN_ID)
     world.stepfunctions.status = status
     receipt = world.row.get("receipt")
@@ -609,6 +624,30 @@ def test_while_the_execution_goes_on_nobody_who_does_not_know_touches_an_endpoin
     assert world.s3.listing() == sorted(KEPT + OTHERS), "everything else is done"
     assert world.kfp.runs["kfp-1"].state == "CANCELED"
     assert world.row.get("receipt") == receipt, "who cannot decide gives no receipt"
+
+
+@pytest.mark.parametrize("status", [s for s in EXECUTION_STATUSES if not _ends(s)])
+@pytest.mark.parametrize("after", ["delete", "hold", "keep"])
+def test_the_late_event_of_an_abort_changes_nothing_of_the_redriven_run(after: str, status: str) -> None:
+    """Stopped in Await training, the event not delivered yet, redriven, and only then it comes."""
+    world = EndingWorld(after=after)
+    world.stepfunctions.status = status
+    before = (dict(world.row), world.end_state())
+    for _ in range(3):
+        with pytest.raises(Undecided, match=f"is {status}"):
+            world.call(succeeded=None)
+    assert (world.row, world.end_state()) == before
+    assert world.sagemaker.changes == world.kfp.changes == []
+    assert set(world.calls) == {"GetItem run", "States.DescribeExecution"}
+
+
+def test_the_late_event_of_an_abort_in_plan_run_leaves_no_tombstone_for_the_plan_of_the_redrive() -> None:
+    world = EndingWorld()
+    del world.items.stored[RUN, RUN_ID]
+    world.stepfunctions.status = "RUNNING"
+    with pytest.raises(Undecided):
+        world.call(succeeded=None)
+    assert world.items.stored == {}
 
 
 def test_an_execution_that_nobody_remembers_and_nobody_confirmed_loses_its_endpoint() -> None:
@@ -663,8 +702,16 @@ def test_a_success_that_is_told_again_after_its_receipt_is_no_redrive() -> None:
     assert actions(world.call(succeeded=True))["endpoint"] == "kept"
 
 
+def test_the_receipt_says_in_which_redrive_of_the_execution_it_was_given() -> None:
+    world = EndingWorld(after="keep")
+    assert world.finish(succeeded=True)["redrive_count"] == 0
+    event = {"execution_arn": EXECUTION, "run_id": RUN_ID, "failure": None, "redrive_count": 2}
+    assert clean_up(Request.parse(event, "bt-"), world.tools())["redrive_count"] == 2
+
+
 def test_an_end_that_cannot_be_asked_for_keeps_nothing_else_from_going() -> None:
     world = EndingWorld(after="keep")
+    Runs(world.items).end_well(RUN_ID)
     world.stepfunctions.error = refuse("DescribeExecution", "ThrottlingException", "Rate exceeded")
     with pytest.raises(NotGoneYet):
         world.call(succeeded=None)
@@ -674,6 +721,15 @@ def test_an_end_that_cannot_be_asked_for_keeps_nothing_else_from_going() -> None
     assert world.s3.listing() == sorted(KEPT + OTHERS)
     world.stepfunctions.error, world.stepfunctions.status = None, "FAILED"
     assert actions(world.finish(succeeded=None))["endpoint"] == "deleted"
+
+
+def test_an_end_of_which_nobody_can_ask_ends_no_run_that_may_go_on() -> None:
+    world = EndingWorld()
+    world.stepfunctions.error = refuse("DescribeExecution", "ThrottlingException", "Rate exceeded")
+    with pytest.raises(TransientAwsError, match="Rate exceeded"):
+        world.call(succeeded=None)
+    assert "ended_at" not in world.row
+    assert world.sagemaker.changes == world.kfp.changes == []
 
 
 # --- runs that are not there --------------------------------------------------------------------------------------

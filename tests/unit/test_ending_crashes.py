@@ -8,20 +8,49 @@ from typing import Any
 import pytest
 
 from baton.errors import BatonError, NotGoneYet, RunEnded, Undecided
-from tests.support.ending_world import EndingWorld, Killed, Thing
+from baton.runs import Runs
+from tests.support.ending_world import RUN_ID, EndingWorld, Killed, Thing
+
+STORIES: dict[str, bool | None] = {
+    "failed run": False,
+    "failed training": False,
+    "failed tuning": False,
+    "endpoint still creating": False,
+    "kept endpoint": True,
+    "aborted run": None,
+    "timed-out run whose jobs go on": None,
+    "forgotten run": None,
+    "kept endpoint of a run that was aborted afterwards": None,
+    "late look at a kept endpoint": None,
+}
+"""What is to be cleaned up, and whether the caller says that it succeeded; None: the rule on ends, or the janitor."""
+
+STATUSES = {
+    "timed-out run whose jobs go on": "TIMED_OUT",
+    "forgotten run": None,
+    "late look at a kept endpoint": "SUCCEEDED",
+}
 
 
-def story(name: str) -> tuple[EndingWorld, bool]:
-    """Return a world to clean up, and whether its run succeeded."""
-    world = EndingWorld(after="keep" if name == "kept endpoint" else "delete")
+def story(name: str) -> tuple[EndingWorld, bool | None]:
+    """Return a world to clean up, and whether the caller says that its run succeeded."""
+    world = EndingWorld(after="keep" if "kept" in name else "delete")
+    things, succeeded = world.sagemaker.things, STORIES[name]
     if name == "endpoint still creating":
-        world.sagemaker.things["endpoint"].status = "Creating"
+        things["endpoint"].status = "Creating"
     if name == "failed training":
-        world.sagemaker.things["training"] = Thing("Failed", reason="AlgorithmError")
-    return world, name == "kept endpoint"
-
-
-STORIES = ["aborted run", "failed training", "endpoint still creating", "kept endpoint"]
+        things["training"] = Thing("Failed", reason="AlgorithmError")
+    if name == "failed tuning":
+        things["tuning"] = Thing("Failed", reason="No training job succeeded.")
+        world.sagemaker.failed_children = [{"TrainingJobName": "one", "FailureReason": "AlgorithmError"}]
+    if "jobs go on" in name:
+        things["tuning"].status = things["training"].status = "InProgress"
+    if succeeded is None:
+        if "kept" in name:
+            world.finish(succeeded=True)
+            world.calls.clear()
+        world.stepfunctions.status = STATUSES.get(name, "ABORTED")
+    return world, succeeded
 
 
 def outcome(world: EndingWorld, succeeded: bool | None) -> dict[str, Any]:
@@ -48,7 +77,7 @@ def crash_after(world: EndingWorld, number: int) -> None:
 @pytest.mark.parametrize("name", STORIES)
 def test_killed_after_any_call_and_run_again_it_ends_as_if_undisturbed(name: str) -> None:
     expected, calls = undisturbed(name)
-    assert calls > 40, calls
+    assert calls > 25, calls
     for number in range(1, calls + 1):
         world, succeeded = story(name)
         crash_after(world, number)
@@ -67,6 +96,26 @@ def test_overtaken_by_another_caller_after_any_call_it_ends_as_if_undisturbed(na
         assert outcome(world, succeeded) == expected, f"overtaken after call {number}, {world.calls[number - 1]}"
 
 
+def test_the_stories_reach_every_call_that_clean_up_makes() -> None:
+    made = set()
+    for name in STORIES:
+        world, succeeded = story(name)
+        world.finish(succeeded)
+        made |= set(world.calls)
+    jobs, serving = ("TrainingJob", "HyperParameterTuningJob", "TransformJob"), ("Endpoint", "EndpointConfig", "Model")
+    others = ("ListTags", "DeleteTags", "ListTrainingJobsForHyperParameterTuningJob")
+    objects = ("list_object_versions", "list_multipart_uploads", "list_objects_v2", "delete_objects")
+    assert made == {
+        *("GetItem run", "UpdateItem run", "States.DescribeExecution", "S3.abort_multipart_upload"),
+        *(f"SageMaker.Describe{thing}" for thing in (*jobs, *serving)),
+        *(f"SageMaker.Stop{job}" for job in jobs),
+        *(f"SageMaker.Delete{thing}" for thing in serving),
+        *(f"SageMaker.{other}" for other in others),
+        *(f"KFP.{call}" for call in ("FindExperiment", "ListRuns", "GetRun", "TerminateRun")),
+        *(f"S3.{call}" for call in objects),
+    }
+
+
 def overtake_after(world: EndingWorld, number: int, succeeded: bool | None) -> None:
     def overtake(calls: int) -> None:
         if calls == number:
@@ -82,6 +131,8 @@ def overtake_after(world: EndingWorld, number: int, succeeded: bool | None) -> N
 
 CALLS_OF_A_SWEEP = 40
 """No fewer calls does a sweep make that finds everything still there."""
+CALLS_OF_A_SHORT_SWEEP = 30
+"""And one that finds nothing but an endpoint that was kept."""
 
 
 # --- overtaken by one who does not know ---------------------------------------------------------------------------
@@ -106,7 +157,9 @@ def test_a_sweep_that_the_whole_end_of_a_good_run_overtakes_after_any_call_keeps
 
 
 def overtaken_by_end(world: EndingWorld, number: int) -> None:
-    """Let the run's own clean-up, and its execution, come to their good end after a call of a sweep."""
+    """Let the run's own clean-up, which has begun, and its execution come to their good end after a call of a sweep."""
+    Runs(world.items).end_well(RUN_ID)
+    world.calls.clear()
 
     def end(calls: int) -> None:
         if calls == number:
@@ -121,15 +174,26 @@ def overtaken_by_end(world: EndingWorld, number: int) -> None:
 
 
 @pytest.mark.parametrize("succeeds", [True, False])
+@pytest.mark.parametrize("stopped_in", ["Await training", "Notify"])
 def test_a_sweep_of_an_aborted_run_that_a_redrive_overtakes_after_any_call_leaves_no_success_without_its_endpoint(
-    succeeds: bool,
+    stopped_in: str, succeeds: bool
 ) -> None:
-    """Either the redriven clean-up is refused and nothing is left, or it succeeds and its endpoint stays."""
+    """Either the redriven clean-up is refused and nothing is left, or it succeeds and its endpoint stays.
+
+    After Notify that is the second look of a run that was cleaned up well before it was stopped.
+    """
     seen = set()
     for number in range(1, CALLS_OF_A_SWEEP):
         world, _ = story("kept endpoint")
+        if stopped_in == "Notify":
+            world.finish(succeeded=True)
+            world.calls.clear()
+            world.now += 1
         world.stepfunctions.status = "ABORTED"
         was_refused = overtaken_by_redrive(world, number, succeeds)
+        if was_refused is None:
+            assert number > CALLS_OF_A_SHORT_SWEEP
+            break
         world.stepfunctions.status = "FAILED" if was_refused or not succeeds else "SUCCEEDED"
         world.finish(succeeded=None)
         kept = "endpoint" in world.sagemaker.things
@@ -138,8 +202,11 @@ def test_a_sweep_of_an_aborted_run_that_a_redrive_overtakes_after_any_call_leave
     assert seen == ({True, False} if succeeds else {False})
 
 
-def overtaken_by_redrive(world: EndingWorld, number: int, succeeds: bool) -> bool:
-    """Redrive the execution after a call of the sweep; return whether its own clean-up was refused."""
+def overtaken_by_redrive(world: EndingWorld, number: int, succeeds: bool) -> bool | None:
+    """Redrive the execution after a call of the sweep; return whether its own clean-up was refused.
+
+    None where the sweep does not make so many calls.
+    """
     refused = []
 
     def redrive(calls: int) -> None:
@@ -155,7 +222,20 @@ def overtaken_by_redrive(world: EndingWorld, number: int, succeeds: bool) -> boo
     with suppress(NotGoneYet, Undecided):
         world.call(succeeded=None)
     world.interrupt = lambda calls: None
-    return bool(refused)
+    return None if world.stepfunctions.status == "ABORTED" else bool(refused)
+
+
+def test_a_success_that_is_given_up_after_any_call_of_its_clean_up_keeps_nothing_and_never_says_so() -> None:
+    _expected, calls = undisturbed("kept endpoint")
+    for number in range(1, calls + 1):
+        world, succeeded = story("kept endpoint")
+        overtake_after(world, number, succeeded=False)
+        with suppress(RunEnded):
+            world.finish(succeeded)
+        if number < calls:
+            assert "endpoint_kept_at" not in world.row, f"after call {number}, {world.calls[number - 1]}"
+        world.finish(succeeded=False)
+        assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
 
 
 def test_killed_after_its_tombstone_and_overtaken_the_clean_up_of_a_success_still_finds_its_endpoint() -> None:

@@ -209,6 +209,10 @@ def test_a_get_that_is_refused_is_not_repeated(world):
         answering(grpc_error(500, 13, "the workflow was created, the row was not")),
         answering((502, {"Content-Type": "text/html"}, b"<html>bad gateway</html>")),
         answering(as_json({})),
+        answering((200, {"Content-Type": "application/json"}, b"")),
+        answering((200, {"Content-Type": "application/json"}, b'{"run_id": "kfp-')),
+        answering((201, {"Content-Type": "application/json"}, b"[]")),
+        answering((200, {"Content-Type": "text/html"}, b"<html>the gateway saw nothing</html>")),
     ],
 )
 def test_a_launch_without_a_clear_answer_is_uncertain_and_never_repeated(world, trouble):

@@ -184,6 +184,20 @@ def test_what_another_attempt_posted_is_adopted_without_its_lease(world):
     assert len(world.posted) == 1
 
 
+def test_a_run_whose_launch_was_answered_with_half_an_answer_is_remembered_and_adopted(world):
+    def cut(name, effect):
+        status, headers, body = effect()
+        return status, headers, body[: len(body) // 2]
+
+    on(world, "POST /runs", cut)
+    with pytest.raises(LaunchUncertain):
+        world.launch()
+    assert "may_be_posted" in world.row, "clean-up asks Kubeflow Pipelines about it"
+    world.launch()
+    assert world.row["pipeline_run_id"] == world.posted[0]["run_id"]
+    assert len(world.posted) == 1
+
+
 def test_after_a_launch_without_an_answer_the_server_is_given_time(world):
     on(world, "POST /runs", lose_request)
     with pytest.raises(LaunchUncertain):

@@ -153,3 +153,81 @@ def test_a_second_invocation_in_the_middle_of_the_first_starts_no_second_run(num
     assert inner
     assert {outer["id"], inner[0]["id"]} == {world.row["pipeline_run_id"]}
     assert len(world.posted) == 1
+
+
+# --- a launch that finds the run ended ------------------------------------------------------------------------------
+
+
+def posted_and_stopped():
+    """A run that was stopped when its POST was committed and nothing recorded, because the attempt was killed."""
+    world = LaunchWorld()
+    world.faults[POST] = crash_after
+    with pytest.raises(Crash):
+        world.launch()
+    world.faults.clear()
+    world.runs.end(world.run_id)
+    world.calls.clear()
+    return world
+
+
+def stopped_while_it_posts():
+    """A run that is stopped while its POST is under way, so that the attempt itself finds the tombstone."""
+    world = LaunchWorld()
+
+    def stopped(name, effect):
+        reply = effect()
+        # Who stops the run is another process: its call is neither counted nor crashed.
+        called, faults, world.faults = list(world.calls), world.faults, {}
+        world.runs.end(world.run_id)
+        world.calls[:], world.faults = called, faults
+        return reply
+
+    world.faults[POST] = stopped
+    return world
+
+
+STOPPED = [posted_and_stopped, stopped_while_it_posts]
+
+
+def refused(world):
+    """Invoke until the launch is refused, as the state machine does."""
+    with pytest.raises(RunEnded):
+        world.launch_until_done()
+    return world
+
+
+def is_over(world):
+    """Whether the one run that was posted is being terminated, and nothing else was posted."""
+    return world.end_state()["runs"] == [(world.run_id, "CANCELING")] and "ended_at" in world.row
+
+
+@pytest.mark.parametrize("story", STOPPED)
+def test_a_launch_of_an_ended_run_that_is_killed_after_any_two_calls_leaves_nothing_running(story):
+    calls = len(refused(story()).calls)
+    first = POST + 1 if story is stopped_while_it_posts else 1
+    for fault in (crash_after, crash_before):
+        for one, other in itertools.combinations_with_replacement(range(first, 2 * calls), 2):
+            world = story()
+            world.faults |= {one: fault, other: fault}
+            assert is_over(refused(world)), (fault, one, other)
+
+
+@pytest.mark.parametrize("fault", [lose_answer, lose_request])
+@pytest.mark.parametrize("story", STOPPED)
+def test_a_launch_of_an_ended_run_that_loses_any_answer_or_request_leaves_nothing_running(story, fault):
+    calls = refused(story()).calls
+    first = POST if story is stopped_while_it_posts else 0
+    lossy = [number for number, name in enumerate(calls, 1) if number > first and not name.endswith("Item run")]
+    assert lossy
+    for number in lossy:
+        world = story()
+        world.faults[number] = fault
+        assert is_over(refused(world)), calls[number - 1]
+
+
+def test_the_stories_reach_every_call_that_a_launch_makes():
+    again = undisturbed()
+    again.launch()
+    made = {*again.calls, *(name for story in STOPPED for name in refused(story()).calls)}
+    (run,) = again.posted
+    assert made == {*CALLS, f"GET /runs/{run['run_id']}", f"POST /runs/{run['run_id']}:terminate"}

@@ -318,7 +318,7 @@ def test_a_run_that_was_ended_registers_nothing() -> None:
     assert stage.item("training") == {}
 
 
-def test_a_redrive_after_clean_up_is_refused() -> None:
+def test_a_heartbeat_after_the_run_was_ended_is_refused() -> None:
     stage = Stage(Story({**COMPLETES, "tombstone": ("no", "yes")}))
     stage.runs("registration training 0")
     stage.happens("tombstone becomes yes")
@@ -327,11 +327,24 @@ def test_a_redrive_after_clean_up_is_refused() -> None:
     assert stage.ended("training") == "RunEnded"
 
 
-def test_a_job_that_a_pod_creates_after_the_sweep_is_swept_again() -> None:
+def test_an_endpoint_that_a_pod_creates_after_the_sweep_is_swept_again() -> None:
     stage = Stage(STORIES["a pod creates an endpoint after the sweep"])
     stage.runs("registration endpoint 0")
     stage.happens("tombstone becomes yes")
     stage.happens("endpoint becomes Creating")
+    stage.happens("message 0 comes")
+    stage.runs("message 0 receive 1")
+    assert stage.point.swept
+
+
+def test_a_job_that_a_pod_creates_after_the_sweep_is_swept_again() -> None:
+    created = Message("training", "InProgress", after="InProgress")
+    things = {"training": ("ABSENT", "InProgress"), "tombstone": ("no", "yes")}
+    guards = {("training", "InProgress"): ("tombstone", ("yes",))}
+    stage = Stage(Story(things, (created,), guards=guards, must_sweep=True))
+    stage.runs("registration training 0")
+    stage.happens("tombstone becomes yes")
+    stage.happens("training becomes InProgress")
     stage.happens("message 0 comes")
     stage.runs("message 0 receive 1")
     assert stage.point.swept

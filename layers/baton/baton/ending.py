@@ -1,6 +1,7 @@
 """Ending a run: what it made is deleted, the deletion is verified, and a receipt says so.
 
-The order is what makes it safe to call at any point, again, and by several callers at once:
+Who does not know that the run has ended asks Step Functions first, and does nothing while the execution goes on. Then
+the order is what makes it safe to call at any point, again, and by several callers at once:
 
 1. the tombstone, so that nothing new is started for the run;
 2. a survey, which fixes the cause of the failure in the run's row while the evidence still exists;
@@ -100,12 +101,15 @@ class Request:
     """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked.
 
     ``pipeline_runs_ended`` is a person's word for KFP runs at an installation where clean-up cannot look.
+    ``redrive_count`` says in which redrive of its execution the run's own clean-up is, so that the execution can tell
+    later whether it was redriven since.
     """
 
     execution_arn: str
     run_id: str
     succeeded: bool | None
     pipeline_runs_ended: bool = False
+    redrive_count: int = 0
 
     @classmethod
     def parse(cls, event: Mapping[str, Any], run_prefix: str) -> Request:
@@ -118,7 +122,8 @@ class Request:
             raise InvalidInput("A clean-up needs execution_arn, and run_id or start_time.")
         if not run_id:
             run_id = run_id_for(arn, _epoch(start_time or 0), run_prefix)
-        return cls(arn, run_id, _succeeded(event), event.get("pipeline_runs_ended") is True)
+        told_that_they_ended = event.get("pipeline_runs_ended") is True
+        return cls(arn, run_id, _succeeded(event), told_that_they_ended, int(event.get("redrive_count", 0)))
 
 
 @dataclass
@@ -194,12 +199,15 @@ def clean_up(request: Request, tools: Tools) -> Receipt:
 
     Raises NotGoneYet, KfpUnavailable or TransientAwsError where the same call helps later, and CleanUpIncomplete
     where it does not; each time everything that could be done has been done. Raises Undecided where all is done but
-    for an endpoint of which only the execution's end says whether it stays, and RunEnded for a success that comes
-    after the run was ended.
+    for an endpoint of which only the execution's end says whether it stays, or where nothing is done, because nobody
+    has ended the run and its execution goes on; and RunEnded for a success that comes after the run was ended.
     """
     runs = Runs(tools.items)
     with retryable_aws_errors():
-        _require_match(request, runs.get(request.run_id))
+        known = runs.get(request.run_id)
+        _require_match(request, known)
+        if request.succeeded is None and "ended_at" not in (known or {}):
+            _require_over(request, tools.stepfunctions)
         row = runs.end_well(request.run_id) if request.succeeded else runs.end(request.run_id)
         ending = _Ending(tools, request, row)
         receipt = ending.carry_out() if "execution_arn" in row else ending.nothing_made()
@@ -222,6 +230,7 @@ class _Ending:
         self._told_that_they_ended = request.pipeline_runs_ended
         self._run_id = request.run_id
         self._succeeded = request.succeeded
+        self._redrive_count = request.redrive_count
         self._ended_well: bool | None = None
         self._row = row
         self._progress = _Progress()
@@ -449,6 +458,7 @@ class _Ending:
         return {
             "complete": True,
             "finished_at": datetime.fromtimestamp(int(self._items.now()), UTC).isoformat(),
+            "redrive_count": self._redrive_count,
             "items": items,
             "objects": objects,
             "kept": [*kept, *kept_endpoint],
@@ -487,6 +497,13 @@ class _Ending:
 def _require_match(request: Request, row: Item | None) -> None:
     if row and row.get("execution_arn", request.execution_arn) != request.execution_arn:
         raise InvalidInput(f"Run {request.run_id} belongs to another execution than {request.execution_arn}.")
+
+
+def _require_over(request: Request, stepfunctions: Any) -> None:
+    """Raise Undecided while the execution goes on: what told of its end is old, and it was redriven since."""
+    status = status_of(stepfunctions, request.execution_arn)
+    if not is_over(status):
+        raise Undecided(f"The execution of run {request.run_id} is {status}, so nothing of the run is ended.")
 
 
 def _is_end(pipeline_run_state: str) -> bool:

@@ -118,7 +118,7 @@ class NotGoneYet(BatonError):
 
 
 class Undecided(BatonError):
-    """The run's execution goes on, so clean-up does not know yet whether its endpoint stays; call again."""
+    """The run's execution goes on, so nobody can say yet what of it is to go; call again."""
 
     retryable = True
 

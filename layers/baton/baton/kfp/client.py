@@ -154,7 +154,7 @@ class KfpClient:
         }
         self._transport.forget_connections()
         try:
-            return Run.read(_present(read_answer(self._send_json("/runs", body)), "/runs"))
+            return Run.read(_present(_read_launch(self._send_json("/runs", body)), "/runs"))
         except Unreached as error:
             raise KfpUnavailable(f"Kubeflow Pipelines could not be reached: {error}.") from error
         except (Unanswered, KfpUnavailable, KeyError) as error:
@@ -246,6 +246,16 @@ def _target(path: str, query: Mapping[str, str]) -> str:
 def _json_request(path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Request:
     content = json.dumps(body, allow_nan=False).encode() if body is not None else b""
     return Request("POST", API + path, {**headers, "Content-Type": "application/json"}, content, POST_SECONDS)
+
+
+def _read_launch(answer: Answer) -> dict[str, Any] | None:
+    try:
+        return read_answer(answer)
+    except KfpMisconfigured as error:
+        # A server that says "done" has done something, whatever became of the rest of what it says.
+        if answer.is_success:
+            raise Unanswered(str(error)) from error
+        raise
 
 
 def _present(content: dict[str, Any] | None, path: str) -> dict[str, Any]:

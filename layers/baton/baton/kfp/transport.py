@@ -80,6 +80,11 @@ class Answer:
     body: bytes
 
     @property
+    def is_success(self) -> bool:
+        """Whether the status says that the request was carried out."""
+        return 200 <= self.status < 300
+
+    @property
     def content_type(self) -> str:
         """The media type, without its parameters, in lower case."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from baton.transient import is_transient
 from baton.verdict import unwrap, verdict_of
 
 _WROTE_PREDICTIONS = ("GateNotMet",)
+_MARK = "verdict"
+"""The object's metadata by which a repeated attempt knows its own report."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,10 @@ class Writer:
     run_prefix: str
 
     def write(self, execution: Json, state: Mapping[str, Any], now: datetime) -> Json:
-        """Write ``report.json`` and ``report.html`` for a run in whatever state it is; return the verdict."""
+        """Write ``report.json`` and ``report.html`` for a run in whatever state it is; return the verdict.
+
+        Where a report of another verdict is there, it is replaced.
+        """
         run_id = self._run_id(execution, state)
         layout = Layout(self._bucket_of(state), run_id)
         verdict = verdict_of(state, layout.uri("report/report.html"))
@@ -49,8 +55,9 @@ class Writer:
                 now=now,
             )
         )
-        self._put(layout, "report/report.json", json.dumps(document, indent=1), "application/json")
-        self._put(layout, "report/report.html", render(document), "text/html; charset=utf-8")
+        mark = _mark_of(verdict)
+        self._put(layout, "report/report.json", json.dumps(document, indent=1), "application/json", mark)
+        self._put(layout, "report/report.html", render(document), "text/html; charset=utf-8", mark)
         return verdict
 
     def _run_id(self, execution: Json, state: Mapping[str, Any]) -> str:
@@ -86,15 +93,34 @@ class Writer:
         found: Json = json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
         return found
 
-    def _put(self, layout: Layout, path: str, text: str, content_type: str) -> None:
-        """Write an object that is not there yet.
+    def _put(self, layout: Layout, path: str, text: str, content_type: str, mark: str) -> None:
+        """Write an object unless the one of this verdict is there; that of another verdict is replaced.
 
-        The report comes after clean-up, so that a repeated attempt must not leave a non-current version behind:
+        The report comes after clean-up, so that neither a repeated attempt nor a second verdict (of a redriven
+        execution) must leave a non-current version behind.
+        """
+        place = {"Bucket": layout.bucket, "Key": layout.key(path)}
+        content = {"Body": text.encode(), "ContentType": content_type, "Metadata": {_MARK: mark}}
+        while not self._put_first(place, content):
+            there = self.s3.head_object(**place)
+            if there["Metadata"].get(_MARK) == mark:
+                return
+            # Before the new one is written: a crash in between leaves none, and the next attempt writes it.
+            self.s3.delete_object(**place, VersionId=there.get("VersionId", "null"))
+
+    def _put_first(self, place: Mapping[str, str], content: Mapping[str, Any]) -> bool:
+        """Write an object that is not there yet; return whether it was not.
+
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
-        key, body = layout.key(path), text.encode()
         try:
-            self.s3.put_object(Bucket=layout.bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
+            self.s3.put_object(**place, **content, IfNoneMatch="*")
         except ClientError as error:
             if error.response["Error"]["Code"] != "PreconditionFailed":
                 raise
+            return False
+        return True
+
+
+def _mark_of(verdict: Json) -> str:
+    return hashlib.sha256(json.dumps(verdict, sort_keys=True).encode()).hexdigest()
