@@ -255,7 +255,7 @@ def test_deployments_in_the_middle_of_a_run_change_nothing_under_it_and_reach_th
 
 
 def test_a_deployment_that_changes_nothing_says_so(desk: Desk) -> None:
-    assert "No changes to deploy" in desk.terminal.run(".venv/bin/sam deploy --no-fail-on-empty-changeset")
+    assert "No changes to deploy" in desk.terminal.run("make deploy")
 
 
 def test_drain_stops_the_run_under_way_and_tells_of_the_endpoint_that_is_kept(desk: Desk) -> None:
