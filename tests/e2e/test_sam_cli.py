@@ -201,7 +201,10 @@ def test_another_configuration_is_deployed_first_by_guided_and_then_by_what_it_k
 ) -> None:
     """What the configuration says is offered, and what is answered is what the file gives from then on."""
     answers = {"Parameter KfpUrl": desk.kfp_url, "Parameter OidcProvider": "oidc.example.org/id/1"}
-    said = desk.terminal.run(f".venv/bin/sam deploy --guided --config-env {config} --no-execute-changeset", answers)
+    missing = desk.terminal.run(f".venv/bin/baton doctor --stack-name {stack} --region {region}", expect=1)
+    [command] = re.findall(rf"There is no stack {stack} in {region}\.  mend: (.*)$", missing, re.MULTILINE)
+    assert f" --guided --config-env {config} " in command
+    said = desk.terminal.run(f"{command} --no-execute-changeset", answers)
     assert all(prompt in said for prompt in offered)
     assert f"SAM configuration environment [{config}]" in said
     again = desk.terminal.run(f"make deploy CONFIG={config}", {"Deploy this changeset": "n"})
