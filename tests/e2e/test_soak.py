@@ -30,8 +30,8 @@ PARTS = (
 def test_nothing_is_lost_stuck_wrong_or_left_under_faults(tmp_path: Path) -> None:
     dials = Dials(loss=0.3, duplicate=0.3, reorder=0.3, delay_seconds=1.0, crash=0.3, seed=11)
     with EmbeddedCloud(dials, speed=400, cache_dir=repository() / ".cache") as cloud:
-        deployment = Deployment.make(cloud, "eu-west-1", {"HeartbeatSeconds": "8"})
-        soak = Soaker(deployment, 11, tmp_path, 8).soak(PARTS, parallel=6, tell=lambda _line: None)
+        deployment = Deployment.make(cloud, "eu-west-1", {"HeartbeatSeconds": "5"})
+        soak = Soaker(deployment, 11, tmp_path, 5).soak(PARTS, parallel=6, tell=lambda _line: None)
         killed = list(_killed(deployment))
     assert soak.good, soak.as_dict()
     assert soak.succeeded + soak.failed_as_intended == 6, soak.as_dict()
