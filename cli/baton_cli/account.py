@@ -89,6 +89,15 @@ class Account:
         summaries = [r for page in pages for r in page["StackResourceSummaries"]]
         return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in summaries if r.get("PhysicalResourceId")}
 
+    def messages_in(self, output: str) -> int:
+        """Return how many messages are in a queue, about: those that somebody has just taken count, too.
+
+        ``output``: the stack's output with the queue's URL.
+        """
+        names = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.outputs[output], AttributeNames=names)
+        return sum(int(answer["Attributes"][name]) for name in names)
+
     def runs(self) -> Iterator[dict[str, Any]]:
         """Yield every run row of the stack's table."""
         pages = (

@@ -24,6 +24,9 @@ from baton.kfp import connect
 from baton.kfp.client import MINIMUM_VERSION
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, Account, is_gone
+from baton_cli.configurations import Configurations
+from baton_local.iam.documents import parse
+from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
@@ -62,7 +65,8 @@ class Finding:
 class Patient(Account):
     """The account, the region and the stack that are looked at.
 
-    ``kfp_url`` and ``cluster`` are where to look before there is a stack, or instead of its own URL.
+    ``kfp_url`` and ``cluster`` are where to look before there is a stack, or instead of its own URL;
+    ``configurations`` are those of samconfig.toml.
     """
 
     def __init__(
@@ -73,9 +77,11 @@ class Patient(Account):
         catalogue: Catalogue,
         kfp_url: str = "",
         cluster: str = "",
+        configurations: Configurations | None = None,
     ) -> None:
         super().__init__(client, region, stack_name)
         self.catalogue = catalogue
+        self.configurations = configurations or Configurations()
         self.kfp_url = kfp_url
         self.cluster = cluster
 
@@ -127,7 +133,16 @@ class Patient(Account):
     def deploy(self, *parameters: str) -> str:
         """Return the command that deploys again, with some parameters changed and the others as they are."""
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
-        return f"{COMMANDS}sam deploy --stack-name {self.stack_name} --region {self.region}{overrides}"
+        return f"{self._sam_deploy()}{overrides}"
+
+    def deploy_first(self) -> str:
+        """Return the command that deploys for the first time, and asks for the parameters."""
+        return self._sam_deploy(" --guided")
+
+    def _sam_deploy(self, how: str = "") -> str:
+        # Unbuilt, the template names folders in which no function can run.
+        which = self.configurations.options(self.stack_name, self.region)
+        return f"make build && {COMMANDS}sam deploy{how} {which}"
 
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -143,8 +158,8 @@ def examine(patient: Patient) -> Iterator[Finding]:
     for check in first:
         yield from _guarded(check, patient)
     before: tuple[Check, ...] = (check_cluster, check_given_kfp)
-    after: tuple[Check, ...] = (check_bucket, check_rules, check_queue, check_role, check_cluster, check_kfp)
-    for check in after if patient.deployed else before:
+    after: tuple[Check, ...] = (check_bucket, check_rules, check_queue, check_role, check_pods)
+    for check in (*after, check_cluster, check_kfp) if patient.deployed else before:
         yield from _guarded(check, patient)
 
 
@@ -172,7 +187,8 @@ def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
 
 def check_identity(patient: Patient) -> Iterator[Finding]:
     """Region and partition belong together."""
-    who = f"{patient.identity['Arn']} in {patient.region}"
+    arn = patient.identity["Arn"]
+    who = f"{arn.split(':')[5].rpartition('/')[2]} of {arn.split(':')[4]} in {patient.region}"
     try:
         expected = botocore.session.get_session().get_partition_for_region(patient.region)
     except UnknownRegionError:
@@ -194,10 +210,9 @@ def check_images(patient: Patient) -> Iterator[Finding]:
         yield _judge(
             "image",
             bool(image),
-            f"{pipeline.name} trains with {image}",
-            f"{pipeline.name} knows no image account for {patient.region}: add the one that AWS documents for the "
-            "region under [images.accounts]. (Instead, a run can name an image by parameters.training_image, from a "
-            "repository called kmeans: SageMakerRole may pull no other.)",
+            f"{image}",
+            f"{pipeline.name} knows no image account for {patient.region}: add the one that AWS documents, or let each "
+            "run name an image by parameters.training_image, from a repository called kmeans.",
             f"${{EDITOR:-vi}} pipelines/{pipeline.name}/pipeline.toml",
         )
 
@@ -243,14 +258,11 @@ def check_plan(patient: Patient) -> Iterator[Finding]:
     for pipeline in patient.pipelines:
         value = {name: parameter.default for name, parameter in pipeline.parameters.items()}
         jobs = int(value.get("max_tuning_jobs", 0)) if "tuning" in pipeline.stages else 0
-        kinds = [f"{n} x {instance} ({kind})" for (kind, instance), n in instances_at_once(pipeline).items()]
-        limit = f"each training job at most {value.get('training_max_seconds', '?')} s"
-        yield Finding(
-            "plan",
-            OK,
-            f"{pipeline.name}: {jobs} tuning jobs and one training job, {limit}; at once "
-            f"{', '.join(kinds)}; endpoint afterwards: {pipeline.endpoint_fate}",
-        )
+        limit = f"each at most {value.get('training_max_seconds', '?')} s"
+        yield Finding("plan", OK, f"{pipeline.name}: {jobs} tuning jobs and 1 training job, {limit}")
+        for (kind, instance), count in instances_at_once(pipeline).items():
+            fate = f", then {pipeline.endpoint_fate}" if kind == "endpoint" else ""
+            yield Finding("plan", OK, f"{pipeline.name}: {count} x {instance} at once for {kind}{fate}")
 
 
 # --- after deploying --------------------------------------------------------------------------------------------------
@@ -260,8 +272,7 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
     """There is a stack, and its last deployment went well."""
     name, region = patient.stack_name, patient.region
     if patient.stack is None:
-        mend = f"make build && {COMMANDS}sam deploy --guided --stack-name {name} --region {region}"
-        yield Finding("stack", WRONG, f"There is no stack {name} in {region}.", mend)
+        yield Finding("stack", WRONG, f"There is no stack {name} in {region}.", patient.deploy_first())
         return
     status = patient.stack["StackStatus"]
     good = status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
@@ -288,7 +299,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
     yield _judge(
         "notifications",
         "EventBridgeConfiguration" in present,
-        f"{bucket} tells EventBridge of uploads",
+        "the run bucket tells EventBridge of uploads",
         f"{bucket} does not tell EventBridge of uploads, so none starts a run.",
         f"aws s3api put-bucket-notification-configuration --bucket {bucket} --region {patient.region} "
         f"--notification-configuration {shlex.quote(json.dumps(whole))}",
@@ -296,7 +307,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
     yield _judge(
         "versions",
         s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
-        f"{bucket} keeps versions",
+        "the run bucket keeps versions",
         f"{bucket} keeps no versions: an overwritten upload could be read for another.",
         f"aws s3api put-bucket-versioning --bucket {bucket} --region {patient.region} "
         "--versioning-configuration Status=Enabled",
@@ -320,10 +331,7 @@ def check_rules(patient: Patient) -> Iterator[Finding]:
 
 def check_queue(patient: Patient) -> Iterator[Finding]:
     """Nothing waits in the dead-letter queue, and the outcome queue is read."""
-    url = patient.outputs["DeadLetterQueueUrl"]
-    name = "ApproximateNumberOfMessages"
-    answer = patient.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
-    count = int(answer["Attributes"][name])
+    count = patient.messages_in("DeadLetterQueueUrl")
     yield _judge(
         "dead letters",
         count == 0,
@@ -350,18 +358,22 @@ def check_role(patient: Patient) -> Iterator[Finding]:
     document = json.loads(trust) if isinstance(trust, str) else trust
     yield _judge(
         "role",
-        any(_trusts_sagemaker(statement) for statement in _as_list(document["Statement"])),
-        f"SageMaker may assume {name}",
+        _trusts_sagemaker(patient, arn, document),
+        "SageMaker may assume SageMakerRole",
         f"SageMaker may not assume {name}.",
         f"aws iam update-assume-role-policy --role-name {name} "
         f"--policy-document {shlex.quote(json.dumps(_trust(account)))}",
     )
 
 
-def _trusts_sagemaker(statement: Mapping[str, Any]) -> bool:
-    principal = statement.get("Principal")
-    services = _as_list(principal.get("Service", [])) if isinstance(principal, dict) else []
-    return statement["Effect"] == "Allow" and _SAGEMAKER in services
+def _trusts_sagemaker(patient: Patient, role_arn: str, document: Mapping[str, Any]) -> bool:
+    """Ask the role's trust policy, conditions included, as SageMaker asks it for a job of this account."""
+    account = role_arn.split(":")[4]
+    job = f"arn:{patient.partition}:sagemaker:{patient.region}:{account}:training-job/name"
+    keys = {"aws:SourceAccount": account, "aws:SourceArn": job}
+    sagemaker = Caller(arn=_SAGEMAKER, account_id=account, service=_SAGEMAKER)
+    policies = PolicySet(resource=(parse("trust", document),))
+    return bool(decide(sagemaker, Question("sts:AssumeRole", role_arn, keys), policies))
 
 
 def _trust(account: str) -> dict[str, Any]:
@@ -379,8 +391,21 @@ def _trust(account: str) -> dict[str, Any]:
     }
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def check_pods(patient: Patient) -> Iterator[Finding]:
+    """The stack gives the pods their role: by IRSA here; what Pod Identity needs is looked at with the cluster."""
+    chosen = patient.parameters.get("PodCredentials", "auto")
+    provider = patient.parameters.get("OidcProvider", "")
+    if "PodIdentity" in patient.resources or chosen == "none":
+        return
+    if provider:
+        yield Finding("pod credentials", OK, f"IRSA with {provider}")
+        return
+    text = "The stack gives the pipeline's pods no role"
+    if patient.partition == "aws-cn":
+        # There Pod Identity is not offered, so nobody else can give them this role either.
+        yield Finding("pod credentials", WRONG, f"{text}.", patient.deploy("OidcProvider=ISSUER"))
+    else:
+        yield Finding("pod credentials", UNKNOWN, f"{text}; do you?", patient.deploy("EksClusterName=NAME"))
 
 
 # --- the cluster and Kubeflow Pipelines -------------------------------------------------------------------------------
@@ -473,7 +498,7 @@ def check_given_kfp(patient: Patient) -> Iterator[Finding]:
 
 
 def check_kfp(patient: Patient) -> Iterator[Finding]:
-    """Kubeflow Pipelines answers from here, and is new enough."""
+    """Kubeflow Pipelines answers from here, is new enough, and lets the stack's user into its namespace."""
     settings = patient.settings
     if patient.kfp_url:
         settings = dataclasses.replace(settings, kfp_mode="direct", kfp_url=patient.kfp_url)
@@ -481,14 +506,34 @@ def check_kfp(patient: Patient) -> Iterator[Finding]:
 
 
 def _kubeflow(patient: Patient, settings: Settings) -> Finding:
+    multi_user = False
     try:
-        health = connect(settings, patient.client).require_version()
+        client = connect(settings, patient.client)
+        health = client.require_version()
+        multi_user = health.multi_user
+        # Anybody may ask for the version; runs are listed and started as a user, in a namespace.
+        if patient.deployed:
+            client.find_experiment(settings.kfp_experiment)
     except BatonError as error:
+        if multi_user and isinstance(error, KfpRefused):
+            return _not_let_in(patient, settings, error)
         return _no_kubeflow(patient, error)
-    users = "multi-user" if health.multi_user else "single-user"
+    if multi_user and patient.deployed and patient.settings.kfp_mode == "eks-proxy":
+        text = "multi-user, for which the mode eks-proxy is not"
+        return Finding("kubeflow pipelines", WRONG, text, patient.deploy("KfpMode=direct", "KfpUrl=URL", *_PROFILE))
+    users = "multi-user" if multi_user else "single-user"
     build = health.tag or "an unnamed build"
     mode = settings.kfp_mode if not patient.kfp_url else f"at {patient.kfp_url}"
     return Finding("kubeflow pipelines", OK, f"{build}, {users}, {mode}")
+
+
+_PROFILE = ("KfpUser=USER", "KfpNamespace=NAMESPACE")
+
+
+def _not_let_in(patient: Patient, settings: Settings, error: KfpRefused) -> Finding:
+    """Say that a multi-user installation does not let the stack's user, or one without a name, into the namespace."""
+    text = f"multi-user, and {settings.kfp_user or 'nobody'} may list nothing in {settings.kfp_namespace}: {error}"
+    return Finding("kubeflow pipelines", WRONG, text, patient.deploy(*_PROFILE[bool(settings.kfp_user) :]))
 
 
 def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:

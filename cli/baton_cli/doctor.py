@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +13,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from baton.catalogue import Catalogue
 from baton_cli.account import NoRegion, add_options, open_account, refuse
 from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
+from baton_cli.configurations import Configurations
 
 _MARKS = {OK: "ok ", WRONG: "!! ", UNKNOWN: "?? "}
-_WIDTH = 79
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,7 +40,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _run(chosen: argparse.Namespace) -> int:
     try:
-        patient = Patient(*open_account(chosen), packaged(), chosen.kfp_url or "", chosen.cluster or "")
+        place = open_account(chosen)
+        patient = Patient(*place, packaged(), chosen.kfp_url or "", chosen.cluster or "", configurations())
         findings = list(examine(patient))
     except NoRegion as error:
         return refuse(str(error))
@@ -55,16 +56,19 @@ def _run(chosen: argparse.Namespace) -> int:
 
 def packaged() -> Catalogue:
     """Return the pipelines of this checkout."""
-    return Catalogue.read(Path(__file__).resolve().parents[2] / "pipelines")
+    return Catalogue.read(_CHECKOUT / "pipelines")
+
+
+def configurations() -> Configurations:
+    """Return the configurations of this checkout's samconfig.toml."""
+    return Configurations.read(_CHECKOUT / "samconfig.toml")
 
 
 def show(findings: list[Finding]) -> None:
-    """Print a line for each finding, and the command that mends what is wrong."""
+    """Print a line for each finding: that it is ok, or what is wrong and, at its end, the command that mends it."""
     for finding in findings:
-        text = f"{_MARKS[finding.state]} {finding.check}: {finding.detail}"
-        print(textwrap.fill(text, _WIDTH, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False))
-        if finding.mend:
-            # Not wrapped: a command is there to be copied.
-            print(f"      mend: {finding.mend}")
+        # Not wrapped, and without line breaks of others' messages: a command is there to be copied.
+        text = f"{_MARKS[finding.state]} {finding.check}: {' '.join(finding.detail.split())}"
+        print(f"{text}  mend: {finding.mend}" if finding.mend else text)
     counts = Counter(finding.state for finding in findings)
     print(f"\n{counts[OK]} ok, {counts[WRONG]} wrong, {counts[UNKNOWN]} that could not be seen")

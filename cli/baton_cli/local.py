@@ -21,6 +21,7 @@ from baton_local.deployment import Deployment, repository
 from baton_local.dials import Dials
 from baton_local.run import NotStarted, Result, Run
 from baton_local.soak import Soaker
+from baton_local.soak_stories import cast
 
 DEFAULT_REGION = "eu-west-1"
 SPEED = 200.0
@@ -162,7 +163,7 @@ def _soak(chosen: argparse.Namespace) -> int:
             quick = {"HeartbeatSeconds": str(SOAK_HEARTBEAT_SECONDS)}
             deployment = Deployment.make(cloud, chosen.region, quick, screen.step)
             soaker = Soaker(deployment, chosen.seed, Path(folder), SOAK_HEARTBEAT_SECONDS)
-            soak = soaker.soak(chosen.runs, chosen.parallel, screen.progress)
+            soak = soaker.soak(cast(chosen.runs, chosen.seed), chosen.parallel, screen.progress)
     except (ValueError, CloudError, DeployError) as error:
         told = _not_started(error, chosen.region)
         _write(chosen.json, {"status": told.status, "error": told.error, "cause": told.cause})

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_cli.account import Account, NoRegion, add_options, refuse
+from baton_cli.account import COMMANDS, Account, NoRegion, add_options, refuse
 
 _HIDDEN_SECONDS = 60
+_BATCH = 10
 _PLACES = {
     "outcomes": "to the outcome queue",
     "start_run": "to start_run",
     "clean-up-run": "to clean-up-run",
-    "": "left: it is no event",
+    "": "it is no event",
 }
+_REASONS = ("Reason", "ERROR_MESSAGE", "ErrorMessage", "ERROR_CODE")
+"""Where settle_outcome, EventBridge, Lambda and EventBridge again say why a message is here."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Letter:
     def read(cls, message: Mapping[str, Any]) -> Letter:
         """Read a message as SQS gives it."""
         said = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
-        reason = said.get("Reason") or said.get("ERROR_MESSAGE") or said.get("ERROR_CODE") or "no reason given"
+        reason = next((said[name] for name in _REASONS if said.get(name)), "no reason given")
         return cls(message["ReceiptHandle"], message["Body"], reason, _event(message["Body"]))
 
     @property
@@ -63,7 +66,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add ``baton redrive``."""
     redrive = commands.add_parser("redrive", help="handle the events of the dead-letter queue again")
     add_options(redrive)
-    redrive.add_argument("--dry-run", action="store_true", help="only show them, with the reason why they are there")
+    how = redrive.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="only show them, with the reason why they are there")
+    how.add_argument("--discard", action="store_true", help="also delete what is no event, and so can go to nobody")
     redrive.set_defaults(run=_run)
 
 
@@ -72,36 +77,58 @@ def _run(chosen: argparse.Namespace) -> int:
         account = Account.chosen(chosen)
         if "DeadLetterQueueUrl" not in account.outputs:
             return refuse(f"There is no stack {account.stack_name} in {account.region}.")
-        return redrive(account, chosen.dry_run)
+        return redrive(account, chosen.dry_run, chosen.discard)
     except NoRegion as error:
         return refuse(str(error))
     except (BotoCoreError, ClientError) as error:
         return refuse(str(error))
 
 
-def redrive(account: Account, dry_run: bool) -> int:
-    """Hand on every event, and say where each went and why it was there; return 1 where some are left."""
-    left = 0
-    letters = list(_letters(account, dry_run))
-    for letter in letters:
-        print(f"{_title(letter)}: {_PLACES[letter.addressee]}\n      {letter.reason}")
-        if not dry_run and letter.addressee:
-            _hand_on(account, letter)
-        left += not letter.addressee
+def redrive(account: Account, dry_run: bool, discard: bool = False) -> int:
+    """Hand on every event, and say where each went and why it was there; return 1 where something is left.
+
+    ``discard`` deletes what is no event, which is left otherwise. What stays in the queue can be seen again at once.
+    """
+    letters = list(_letters(account))
+    staying = {letter.handle for letter in letters}
+    try:
+        for letter in letters:
+            print(f"{_title(letter)}: {_fate(letter, discard)}\n      {letter.reason}")
+            if dry_run or not (letter.addressee or discard):
+                continue
+            # Deleted only afterwards: handling an event twice changes nothing, losing it might.
+            if letter.addressee:
+                _hand_on(account, letter)
+            _delete(account, letter)
+            staying.remove(letter.handle)
+    finally:
+        _release(account, sorted(staying))
     print(f"{len(letters)} events in the dead-letter queue" + (", of which nothing was moved" if dry_run else ""))
-    return 1 if left else 0
+    poison = sum(not letter.addressee for letter in letters)
+    if poison and not discard:
+        print(f"{poison} are no events, and ring the alarm for as long as they are there. This deletes them:")
+        print(f"    {COMMANDS}baton redrive --discard --stack-name {account.stack_name} --region {account.region}")
+        return 1
+    return 0
 
 
-def _letters(account: Account, dry_run: bool) -> Iterator[Letter]:
-    """Yield each message once: it stays hidden while this runs, and only shortly where it is just looked at."""
+def _fate(letter: Letter, discard: bool) -> str:
+    fate = _PLACES[letter.addressee]
+    if letter.addressee:
+        return fate
+    return f"deleted: {fate}" if discard else f"left: {fate}"
+
+
+def _letters(account: Account) -> Iterator[Letter]:
+    """Yield each message once; it stays hidden until it is deleted or released."""
     seen: set[str] = set()
     while True:
         answer = account.client("sqs").receive_message(
             QueueUrl=account.outputs["DeadLetterQueueUrl"],
             MessageAttributeNames=["All"],
-            MaxNumberOfMessages=10,
+            MaxNumberOfMessages=_BATCH,
             WaitTimeSeconds=1,
-            VisibilityTimeout=10 if dry_run else _HIDDEN_SECONDS,
+            VisibilityTimeout=_HIDDEN_SECONDS,
         )
         fresh = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
         if not fresh:
@@ -110,13 +137,23 @@ def _letters(account: Account, dry_run: bool) -> Iterator[Letter]:
         yield from map(Letter.read, fresh)
 
 
+def _release(account: Account, handles: Sequence[str]) -> None:
+    """Let messages be seen again at once, so that the next command finds them."""
+    for start in range(0, len(handles), _BATCH):
+        entries = [
+            {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+            for number, handle in enumerate(handles[start : start + _BATCH])
+        ]
+        url = account.outputs["DeadLetterQueueUrl"]
+        account.client("sqs").change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+
 def _title(letter: Letter) -> str:
     event = letter.event or {}
     return f"{event.get('detail-type', 'A message')} of {event.get('time', 'an unknown time')}"
 
 
 def _hand_on(account: Account, letter: Letter) -> None:
-    # Deleted only afterwards: handling an event twice changes nothing, losing it might.
     if letter.addressee == "outcomes":
         account.client("sqs").send_message(QueueUrl=account.outputs["OutcomeQueueUrl"], MessageBody=letter.body)
     elif letter.addressee == "start_run":
@@ -124,6 +161,9 @@ def _hand_on(account: Account, letter: Letter) -> None:
         account.client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=letter.body.encode())
     else:
         _clean_up(account, (letter.event or {})["detail"])
+
+
+def _delete(account: Account, letter: Letter) -> None:
     url = account.outputs["DeadLetterQueueUrl"]
     account.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=letter.handle)
 

@@ -74,7 +74,7 @@ class Screen:
     def soak(self, soak: Soak) -> None:
         """Say how a soak ended."""
         print()
-        for name in ("runs", "succeeded", "failed_as_intended", "lost", "stuck", "wrong"):
+        for name in ("runs", "succeeded", "failed_as_intended", "excused", "lost", "stuck", "wrong"):
             self._line(name.replace("_", " "), str(getattr(soak, name)))
         self._line("left over", str(len(soak.leftovers)))
         self._line("seconds", f"{soak.seconds:.0f}")
@@ -83,6 +83,8 @@ class Screen:
             self._line("!", " ".join(str(part) for part in told if part))
         for line in soak.leftovers:
             self._line("left", line)
+        if soak.too_little:
+            self._line("!", soak.too_little)
 
     def _predictions(self, result: Result) -> None:
         test = result.smoke_test

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from baton_local.soak_stories import (
     Outcome,
     Part,
     Retriers,
-    cast,
     exhausted_state,
     retriers_of,
 )
@@ -42,6 +41,10 @@ ROWS = 600
 _MINI_BATCHES = {"mini_batch_size_min": 100, "mini_batch_size_max": 120}
 DEADLINE_SECONDS = 900
 """What each run has until its deadline: a whole run takes a few seconds alone, and others run beside it."""
+MOST_EXCUSED_PERCENT = 2
+"""How many runs of a hundred may be excused, beside one: a state is killed six times in a row in less than one of a
+thousand runs where the crash dial is at 0.3, and a run has about ten states."""
+
 _MARGIN_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _START_SECONDS = 60.0
@@ -50,10 +53,11 @@ _START_SECONDS = 60.0
 
 @dataclass
 class Soak:
-    """What a soak came to; ``good`` only where nothing is lost, stuck, wrong or left.
+    """What a soak came to; ``good`` only where nothing is lost, stuck, wrong or left, and enough was played.
 
-    ``excused``: how many of ``failed_as_intended`` failed because the retries of a state ran out. ``redriven``: uploads
-    that came out of the dead-letter queue. ``janitor``: clean-ups that the janitor started, by reason.
+    ``excused``: how many of ``failed_as_intended`` failed because the crash dial used the retries of a state up.
+    ``must_succeed``: how many were to succeed. ``redriven``: uploads that came out of the dead-letter queue.
+    ``janitor``: clean-ups that the janitor started, by reason.
     """
 
     runs: int
@@ -67,6 +71,7 @@ class Soak:
     wrong: int = 0
     leftovers: list[str] = field(default_factory=list)
     excused: int = 0
+    must_succeed: int = 0
     redriven: int = 0
     janitor: dict[str, int] = field(default_factory=dict)
     stories: dict[str, int] = field(default_factory=dict)
@@ -75,8 +80,19 @@ class Soak:
 
     @property
     def good(self) -> bool:
-        """Whether every promise held."""
-        return not (self.lost or self.stuck or self.wrong or self.leftovers)
+        """Whether every promise held, in runs enough to say so."""
+        return not (self.lost or self.stuck or self.wrong or self.leftovers or self.too_little)
+
+    @property
+    def too_little(self) -> str:
+        """Why the soak shows too little, or an empty text: nothing fails where nothing gets anywhere."""
+        most = 1 + self.runs * MOST_EXCUSED_PERCENT // 100
+        if self.excused > most:
+            return f"{self.excused} runs are excused, at most {most} may be: the crash dial is too high."
+        wanted = self.must_succeed - self.excused
+        if self.succeeded < wanted:
+            return f"{self.succeeded} runs succeeded, at least {wanted} had to."
+        return ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``--json`` writes; ``leftovers`` is their number, ``left`` names them."""
@@ -108,10 +124,9 @@ class Soaker:
         self._outcomes: list[Outcome] = []
         self._operator = Operator(deployment)
 
-    def soak(self, runs: int, parallel: int, tell: Tell) -> Soak:
+    def soak(self, parts: Sequence[Part], parallel: int, tell: Tell) -> Soak:
         """Play the runs, then the operator's part, and count."""
         began = time.monotonic()
-        parts = cast(runs, self._seed)
         self._play(deque(parts), parallel, tell)
         self._operator.settle(tell)
         self._check_successes()
@@ -247,7 +262,7 @@ class Soaker:
         expires = any(tag["Key"] == TAG_EXPIRES_AT for tag in tags)
         return bool(answer["EndpointStatus"] == "InService" and not expires)
 
-    def _counted(self, parts: list[Part], parallel: int) -> Soak:
+    def _counted(self, parts: Sequence[Part], parallel: int) -> Soak:
         counted = Counter(outcome.verdict for outcome in self._outcomes)
         twice = list(self._done_twice())
         return Soak(
@@ -261,6 +276,7 @@ class Soaker:
             wrong=counted["wrong"] + len(twice),
             leftovers=self._left(),
             excused=sum(1 for outcome in self._outcomes if outcome.gave_up),
+            must_succeed=sum(part.must_succeed for part in parts),
             redriven=self._operator.redriven,
             janitor=dict(self._operator.handed_over),
             stories=dict(Counter(part.story for part in parts)),

@@ -69,6 +69,11 @@ class Part:
         """Whether somebody is to stop the run."""
         return self.story in STOPPABLE
 
+    @property
+    def must_succeed(self) -> bool:
+        """Whether the run has no other good end than success."""
+        return self.story in (GOOD, KEEP, HOLD)
+
 
 def cast(runs: int, seed: int) -> list[Part]:
     """Draw the runs of a soak; a longer one begins as a shorter one of the same seed."""
@@ -134,7 +139,7 @@ class Outcome:
     @property
     def _may_succeed(self) -> bool:
         # A run that ends before its moment to be stopped is a good one like others.
-        return self.part.story in (GOOD, KEEP, HOLD) or self.part.stops
+        return self.part.must_succeed or self.part.stops
 
     @property
     def _fails_truly(self) -> bool:
@@ -169,8 +174,11 @@ def retriers_of(definition: Mapping[str, Any]) -> Retriers:
     return found
 
 
-MADE_BY_A_DIAL = ("Runtime.", "Lambda.", "Sandbox.")
-"""How the errors begin that a killed process gives its invocation; all others are Baton's own."""
+KILLED = ("Runtime.ExitError", "signal: killed")
+"""The error of an invocation whose process the crash dial killed, and what its cause says; all others are Baton's own.
+
+A process that hangs is killed, too, but its error is Sandbox.Timedout.
+"""
 
 EXCUSING = 2
 """How many of the failures that used a retrier up must be a dial's: one more than a lease that nobody frees needs."""
@@ -180,35 +188,32 @@ def exhausted_state(events: Iterable[Mapping[str, Any]], retriers: Retriers) -> 
     """Return the state of an execution's history in which faults used a retrier up, or an empty text.
 
     Only that excuses a run which fails although nothing was wrong with it: it was tried as often as it says, and the
-    dials were in the way again and again. Baton's own errors alone excuse nothing, however often they came.
+    crash dial was in the way again and again. Baton's own errors alone excuse nothing, however often they came.
     """
     by_id = {event["id"]: event for event in events}
-    failures: dict[tuple[int, str, int], list[str]] = {}
+    failures: dict[tuple[int, str, int], list[bool]] = {}
     for event in by_id.values():
-        error = _error_of(event)
+        error, cause = _failure_of(event)
         entered = _entered(event, by_id) if error else None
         if entered is None:
             continue
         name = entered["stateEnteredEventDetails"]["name"]
-        index = _retrier_for(str(error), retriers.get(name, []))
+        index = _retrier_for(error, retriers.get(name, []))
         if index is None:
             continue
-        met = failures.setdefault((entered["id"], name, index), [])
-        met.append(str(error))
-        if len(met) > retriers[name][index].get("MaxAttempts", 3) and _are_excused(met):
+        killed = failures.setdefault((entered["id"], name, index), [])
+        killed.append(error == KILLED[0] and KILLED[1] in cause)
+        if len(killed) > retriers[name][index].get("MaxAttempts", 3) and sum(killed) >= EXCUSING:
             return str(name)
     return ""
 
 
-def _are_excused(errors: Sequence[str]) -> bool:
-    return sum(error.startswith(MADE_BY_A_DIAL) for error in errors) >= EXCUSING
-
-
-def _error_of(event: Mapping[str, Any]) -> str | None:
+def _failure_of(event: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the error and the cause of an event that says how a try failed; empty texts for all others."""
     if not event["type"].startswith(("LambdaFunction", "Task")) or not event["type"].endswith(("Failed", "TimedOut")):
-        return None
+        return "", ""
     details: Mapping[str, Any] = next((value for key, value in event.items() if key.endswith("EventDetails")), {})
-    return str(details.get("error") or "")
+    return str(details.get("error") or ""), str(details.get("cause") or "")
 
 
 def _entered(event: Mapping[str, Any], by_id: Mapping[int, Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -97,7 +97,7 @@ def test_its_outputs_parameters_rules_and_errors_exist() -> None:
     named = set(re.findall(r"`((?:[A-Z][a-z0-9]+)+)`", PAGE))
     errors = {error.__name__ for error in all_errors()}
     known = {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], *RESOURCES, *errors}
-    other = {"Reason", "MaximumConcurrency", "DeletionPolicy", "UpdateReplacePolicy", "Baton"}
+    other = {"Reason", "ErrorMessage", "MaximumConcurrency", "DeletionPolicy", "UpdateReplacePolicy", "Baton"}
     assert named - known - other == set()
 
 

@@ -118,6 +118,14 @@ def test_every_configuration_is_there_to_be_deployed() -> None:
     assert "sam deploy --parameter-overrides" not in README
 
 
+def test_the_longest_stack_name_is_what_its_state_machines_leave_of_their_80_characters() -> None:
+    """https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html"""
+    machines = [r for r in TEMPLATE["Resources"].values() if r["Type"].endswith("::StateMachine")]
+    rest = [str(m["Properties"]["Name"]["Fn::Sub"]).removeprefix("${AWS::StackName}") for m in machines]
+    assert len(rest) == 2
+    assert f"A stack's name has at most {80 - max(map(len, rest))} characters" in README
+
+
 def test_its_links_lead_somewhere() -> None:
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text("utf-8")):

@@ -40,6 +40,11 @@ def test_its_parameters_are_the_templates_and_its_run_ids_short_enough(name: str
     assert re.fullmatch(r"[a-z0-9-]+", run_id)
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_deploying_what_is_deployed_is_no_failure(name: str) -> None:
+    assert CONFIGURATIONS[name]["deploy"]["parameters"]["fail_on_empty_changeset"] is False
+
+
 def test_stacks_that_may_share_an_account_have_prefixes_of_which_none_begins_another() -> None:
     one, other = (effective(name)["RunPrefix"] for name in ("default", "prod"))
     assert not one.startswith(other)

@@ -201,7 +201,10 @@ def test_another_configuration_is_deployed_first_by_guided_and_then_by_what_it_k
 ) -> None:
     """What the configuration says is offered, and what is answered is what the file gives from then on."""
     answers = {"Parameter KfpUrl": desk.kfp_url, "Parameter OidcProvider": "oidc.example.org/id/1"}
-    said = desk.terminal.run(f".venv/bin/sam deploy --guided --config-env {config} --no-execute-changeset", answers)
+    missing = desk.terminal.run(f".venv/bin/baton doctor --stack-name {stack} --region {region}", expect=1)
+    [command] = re.findall(rf"There is no stack {stack} in {region}\.  mend: (.*)$", missing, re.MULTILINE)
+    assert f" --guided --config-env {config} " in command
+    said = desk.terminal.run(f"{command} --no-execute-changeset", answers)
     assert all(prompt in said for prompt in offered)
     assert f"SAM configuration environment [{config}]" in said
     again = desk.terminal.run(f"make deploy CONFIG={config}", {"Deploy this changeset": "n"})
@@ -255,7 +258,7 @@ def test_deployments_in_the_middle_of_a_run_change_nothing_under_it_and_reach_th
 
 
 def test_a_deployment_that_changes_nothing_says_so(desk: Desk) -> None:
-    assert "No changes to deploy" in desk.terminal.run(".venv/bin/sam deploy --no-fail-on-empty-changeset")
+    assert "No changes to deploy" in desk.terminal.run("make deploy")
 
 
 def test_drain_stops_the_run_under_way_and_tells_of_the_endpoint_that_is_kept(desk: Desk) -> None:

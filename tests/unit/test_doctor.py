@@ -16,10 +16,11 @@ from baton.errors import KfpRefused, KfpUnavailable
 from baton.kfp.models import Health
 from baton_cli import checks, doctor
 from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
+from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
-from tests.support.kfp_fake import Reply, as_json, serving
+from tests.support.kfp_fake import Reply, as_json, grpc_error, serving
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-west-1"
@@ -48,7 +49,11 @@ def health() -> dict[str, Any]:
 
 @pytest.fixture
 def kfp_url(health: dict[str, Any]) -> Iterator[str]:
-    def answer(_method: str, _target: str, _headers: Any, _body: bytes) -> Reply:
+    def answer(_method: str, target: str, headers: Any, _body: bytes) -> Reply:
+        if "/experiments?" in target and health["body"].get("multi_user"):
+            # A multi-user installation knows profiles, and whose they are.
+            mine = headers.get("kubeflow-userid") == "me@example.org" and "namespace=mine" in target
+            return as_json({"experiments": []}) if mine else grpc_error(401, 16, "there is no user identity header.")
         if isinstance(health["body"], str):
             return health["status"], {"Content-Type": "text/html"}, health["body"].encode()
         return as_json(health["body"], health["status"])
@@ -63,6 +68,12 @@ def quotas(value: float = 5.0) -> list[dict[str, Any]]:
         {"Quotas": [{"QuotaName": f"ml.m5.large for {use}", "QuotaCode": f"L-{i}ABCDEF0", "Value": value}]}
         for i, use in enumerate(uses)
     ]
+
+
+def messages(visible: int = 0, hidden: int = 0) -> dict[str, Any]:
+    """What SQS says of a queue; it counts what somebody has just taken apart."""
+    name = "ApproximateNumberOfMessages"
+    return {"Attributes": {name: str(visible), f"{name}NotVisible": str(hidden), f"{name}Delayed": "0"}}
 
 
 @pytest.fixture
@@ -102,7 +113,7 @@ def aws(kfp_url: str) -> FakeAws:
             "s3.get_bucket_notification_configuration": {"EventBridgeConfiguration": {}, "ResponseMetadata": {}},
             "s3.get_bucket_versioning": {"Status": "Enabled"},
             "events.describe_rule": {"State": "ENABLED"},
-            "sqs.get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "0"}},
+            "sqs.get_queue_attributes": messages(),
             "lambda.get_event_source_mapping": {"State": "Enabled"},
             "lambda.get_function_configuration": {"Environment": {"Variables": environment}},
             "stepfunctions.describe_state_machine": {"definition": json.dumps(DEFINITION)},
@@ -128,6 +139,12 @@ def stack_of(aws: FakeAws) -> dict[str, Any]:
     return stack
 
 
+def variables_of(aws: FakeAws) -> dict[str, str]:
+    """The environment of the function that launches pipelines."""
+    variables: dict[str, str] = aws.answers["lambda.get_function_configuration"]["Environment"]["Variables"]
+    return variables
+
+
 def understood(command: str) -> None:
     """Fail unless every part of a command is one that its program takes."""
     for part in command.replace("&&", "\n").replace(" & ", "\n").splitlines():
@@ -144,7 +161,8 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
     assert {finding.state for finding in findings} == {OK}
     checks = [finding.check for finding in findings]
     assert checks == [
-        *("identity", "image", "quota", "quota", "quota", "plan", "stack", "notifications", "versions"),
+        *("identity", "image", "quota", "quota", "quota", "plan", "plan", "plan", "plan"),
+        *("stack", "notifications", "versions"),
         *("rule", "rule", "dead letters", "queue mapping", "role", "cluster", "pod identity", "kubeflow pipelines"),
     ]
     assert the(findings, "kubeflow pipelines", OK).detail == "2.17.0, single-user, direct"
@@ -152,14 +170,12 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
 
 
 def test_the_plan_tells_what_costs(aws: FakeAws) -> None:
-    detail = the(look(aws), "plan", OK).detail
-    assert "9 tuning jobs and one training job" in detail
-    assert "2 x ml.m5.large (training)" in detail
-    assert "endpoint afterwards: delete" in detail
-
-
-def _attribute(value: str) -> dict[str, Any]:
-    return {"Attributes": {"ApproximateNumberOfMessages": value}}
+    assert [finding.detail for finding in look(aws) if finding.check == "plan"] == [
+        "mnist_kmeans: 9 tuning jobs and 1 training job, each at most 3600 s",
+        "mnist_kmeans: 2 x ml.m5.large at once for training",
+        "mnist_kmeans: 1 x ml.m5.large at once for transform",
+        "mnist_kmeans: 1 x ml.m5.large at once for endpoint, then delete",
+    ]
 
 
 FOREIGN_TRUST = {
@@ -170,7 +186,7 @@ SAID = {
     "notifications": ("s3.get_bucket_notification_configuration", {}, "put-bucket-notification-configuration"),
     "versions": ("s3.get_bucket_versioning", {"Status": "Suspended"}, "put-bucket-versioning --bucket run-bucket"),
     "rule": ("events.describe_rule", {"State": "DISABLED"}, "enable-rule --name baton-UploadRule-1A"),
-    "dead letters": ("sqs.get_queue_attributes", _attribute("3"), ".venv/bin/baton redrive --stack-name baton"),
+    "dead letters": ("sqs.get_queue_attributes", messages(3), ".venv/bin/baton redrive --stack-name baton"),
     "queue mapping": ("lambda.get_event_source_mapping", {"State": "Disabled"}, "--uuid 11111111-2222"),
     "role": ("iam.get_role", {"Role": {"AssumeRolePolicyDocument": FOREIGN_TRUST}}, "--role-name jobs"),
     "cluster": ("eks.describe_cluster", {"cluster": {"status": "CREATING"}}, "wait cluster-active --name flow"),
@@ -220,6 +236,34 @@ def test_mending_the_trust_lets_sagemaker_in_for_this_account_only(aws: FakeAws)
     [statement] = document["Statement"]
     assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+
+
+JOB = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT}}}, OK),
+        ({"Condition": {"StringEquals": {"aws:SourceAccount": "444455556666"}}}, WRONG),
+        ({"Condition": {"ArnLike": {"aws:SourceArn": JOB}}}, OK),
+        ({"Condition": {"ArnLike": {"aws:SourceArn": JOB.replace(REGION, "us-east-1")}}}, WRONG),
+        ({"Action": ["sts:TagSession", "sts:assumerole"]}, OK),
+        ({"Action": "sts:TagSession"}, WRONG),
+        ({"Effect": "Deny"}, WRONG),
+    ],
+)
+def test_a_trust_must_let_sagemaker_assume_the_role_for_this_account(
+    aws: FakeAws, changes: dict[str, Any], state: str
+) -> None:
+    trust = {"Version": "2012-10-17", "Statement": [{**TRUST["Statement"][0], **changes}]}
+    aws.answers["iam.get_role"] = {"Role": {"AssumeRolePolicyDocument": trust}}
+    assert the(look(aws), "role", state)
+
+
+def test_events_that_somebody_has_just_taken_are_not_called_none(aws: FakeAws) -> None:
+    aws.answers["sqs.get_queue_attributes"] = messages(hidden=2)
+    assert the(look(aws), "dead letters", WRONG).detail.startswith("2 events ")
 
 
 @pytest.mark.parametrize(
@@ -285,14 +329,14 @@ def test_a_region_without_a_known_image(aws: FakeAws) -> None:
 def test_before_deploying_it_looks_at_what_there_is(aws: FakeAws, kfp_url: str) -> None:
     aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
     findings = look(aws, kfp_url=kfp_url, cluster="flow")
-    assert the(findings, "stack", WRONG).mend.startswith(
-        "make build && .venv/bin/sam deploy --guided --stack-name baton"
-    )
+    command = "make build && .venv/bin/sam deploy --guided --config-env baton --stack-name baton"
+    assert the(findings, "stack", WRONG).mend == f"{command} --region {REGION} --resolve-s3"
     assert [finding.check for finding in findings if finding.state == OK] == [
-        *("identity", "image", "quota", "quota", "quota", "plan", "cluster", "pod identity", "kubeflow pipelines")
+        *("identity", "image", "quota", "quota", "quota", "plan", "plan", "plan", "plan"),
+        *("cluster", "pod identity", "kubeflow pipelines"),
     ]
     assert the(findings, "kubeflow pipelines", OK).detail == f"2.17.0, single-user, at {kfp_url}"
-    assert len(look(aws)) == 7
+    assert len(look(aws)) == 10
 
 
 def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> None:
@@ -309,8 +353,8 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
         ("UPDATE_ROLLBACK_FAILED", "aws cloudformation continue-update-rollback"),
         ("UPDATE_IN_PROGRESS", "aws cloudformation wait stack-update-complete"),
         ("CREATE_IN_PROGRESS", "aws cloudformation wait stack-create-complete"),
-        ("UPDATE_ROLLBACK_COMPLETE", ".venv/bin/sam deploy"),
-        ("REVIEW_IN_PROGRESS", ".venv/bin/sam deploy"),
+        ("UPDATE_ROLLBACK_COMPLETE", "make build && .venv/bin/sam deploy --config-env"),
+        ("REVIEW_IN_PROGRESS", "make build && .venv/bin/sam deploy --config-env"),
     ],
 )
 def test_a_stack_that_is_not_well(aws: FakeAws, status: str, mend: str) -> None:
@@ -344,13 +388,17 @@ def proxied(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
 class Answering:
     """A client of Kubeflow Pipelines that is well, or raises what it was given."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, multi_user: bool = False) -> None:
         self._error = error
+        self._multi_user = multi_user
 
     def require_version(self) -> Health:
         if self._error:
             raise self._error
-        return Health("2.17.0", "abc", False)
+        return Health("2.17.0", "abc", self._multi_user)
+
+    def find_experiment(self, name: str) -> None:
+        assert name == "baton"
 
 
 def test_the_functions_are_let_into_the_cluster(proxied: FakeAws) -> None:
@@ -435,9 +483,9 @@ def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
     ("status", "body", "said", "mend"),
     [
         (200, {**HEALTHY, "tag_name": "2.5.0"}, "KfpTooOld", "kubectl apply"),
-        (200, "<html>Log in</html>", "You reached the login page, not the API", ".venv/bin/sam deploy"),
-        (404, "nothing here", "KfpMisconfigured", ".venv/bin/sam deploy"),
-        (503, {"message": "starting"}, "KfpUnavailable", ".venv/bin/sam deploy"),
+        (200, "<html>Log in</html>", "You reached the login page, not the API", "make build && .venv/bin/sam deploy"),
+        (404, "nothing here", "KfpMisconfigured", "make build && .venv/bin/sam deploy"),
+        (503, {"message": "starting"}, "KfpUnavailable", "make build && .venv/bin/sam deploy"),
     ],
 )
 def test_a_kubeflow_that_cannot_be_used(
@@ -458,9 +506,57 @@ def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws, health: dict[str
     understood(finding.mend)
 
 
-def test_multi_user_is_told(aws: FakeAws, health: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("user", "namespace", "mend"),
+    [
+        ("", "kubeflow", "KfpUser=USER KfpNamespace=NAMESPACE"),
+        ("me@example.org", "kubeflow", "KfpNamespace=NAMESPACE"),
+        ("me@example.org", "mine", ""),
+    ],
+)
+def test_a_multi_user_installation_must_let_the_stacks_user_into_its_namespace(
+    aws: FakeAws, health: dict[str, Any], user: str, namespace: str, mend: str
+) -> None:
     health.update(body={**HEALTHY, "multi_user": True})
-    assert "multi-user" in the(look(aws), "kubeflow pipelines", OK).detail
+    variables_of(aws).update(BATON_KFP_USER=user, BATON_KFP_NAMESPACE=namespace)
+    finding = the(look(aws), "kubeflow pipelines", WRONG if mend else OK)
+    assert finding.detail.startswith("multi-user, " if mend else "2.17.0, multi-user, ")
+    assert finding.mend.partition(" --parameter-overrides ")[2] == mend
+
+
+def test_a_multi_user_installation_is_not_for_the_mode_eks_proxy(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(multi_user=True))
+    assert " KfpMode=direct KfpUrl=URL " in the(look(proxied), "kubeflow pipelines", WRONG).mend
+
+
+# --- the pods' role ---------------------------------------------------------------------------------------------------
+
+
+def without_pod_identity(aws: FakeAws, **parameters: str) -> FakeAws:
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "PodIdentity"]
+    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+    return aws
+
+
+def test_pods_without_a_role_are_found_in_china(aws: FakeAws) -> None:
+    aws.answers["sts.get_caller_identity"] = {"Arn": "arn:aws-cn:iam::1:user/u"}
+    without_pod_identity(aws, PodCredentials="auto", OidcProvider="")
+    finding = the(look(aws, "cn-northwest-1"), "pod credentials", WRONG)
+    assert finding.mend.endswith(" --parameter-overrides OidcProvider=ISSUER")
+
+
+def test_elsewhere_somebody_else_may_give_the_pods_their_role(aws: FakeAws) -> None:
+    finding = the(look(without_pod_identity(aws, PodCredentials="auto", OidcProvider="")), "pod credentials", UNKNOWN)
+    assert finding.mend.endswith(" --parameter-overrides EksClusterName=NAME")
+    assert "pod credentials" not in {each.check for each in look(without_pod_identity(aws, PodCredentials="none"))}
+
+
+def test_pods_with_a_role_by_their_tokens_are_well(aws: FakeAws) -> None:
+    findings = look(without_pod_identity(aws, PodCredentials="auto", OidcProvider="oidc.example.org/id/1"))
+    assert the(findings, "pod credentials", OK)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -502,16 +598,80 @@ def test_json_says_the_same(command: FakeAws, capsys: pytest.CaptureFixture[str]
     command.answers["events.describe_rule"] = {"State": "DISABLED"}
     assert main(["doctor", "--region", REGION, "--json"]) == 1
     said = [Finding(**entry) for entry in json.loads(capsys.readouterr().out)]
-    assert said == look(command)
+    assert said == list(examine(Patient(command, REGION, "baton", doctor.packaged(), configurations=SAMCONFIG)))
 
 
-def test_it_fits_into_80_columns_but_for_commands(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
+def lines_of(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what doctor prints, but for its last line, the count, and the empty one before."""
+    main(["doctor", "--region", REGION])
+    *lines, empty, _count = capsys.readouterr().out.splitlines()
+    assert empty == ""
+    return lines
+
+
+def test_it_has_a_line_for_each_finding_of_80_columns_where_all_is_well(
+    command: FakeAws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = lines_of(command, capsys)
+    assert len(lines) == len(look(command))
+    assert all(line.startswith("ok  ") and len(line) < 80 for line in lines)
+
+
+def test_what_is_wrong_has_one_line_too_that_ends_with_the_command(
+    command: FakeAws, capsys: pytest.CaptureFixture[str]
+) -> None:
     for operation, answer, _ in SAID.values():
         command.answers[operation] = answer
-    main(["doctor", "--region", REGION])
-    lines = capsys.readouterr().out.splitlines()
-    assert all(len(line) < 80 for line in lines if not line.startswith("      mend: "))
-    mends = [line.removeprefix("      mend: ") for line in lines if line.startswith("      mend: ")]
-    assert len(mends) >= len(SAID)
-    for mend in mends:
-        understood(mend)
+    command.answers["s3.get_bucket_versioning"] = refusal("AccessDenied", "You may\nnot")
+    lines = lines_of(command, capsys)
+    findings = look(command)
+    assert len(lines) == len(findings)
+    assert [line.partition("  mend: ")[2] for line in lines] == [finding.mend for finding in findings]
+    assert any(line.startswith("?? ") and line.endswith("You may not") for line in lines)
+    for finding in findings:
+        if finding.mend:
+            understood(finding.mend)
+
+
+# --- which configuration deploys the stack ----------------------------------------------------------------------------
+
+SAMCONFIG = Configurations.read(ROOT / "samconfig.toml")
+NEW = "--resolve-s3 --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND"
+
+
+@pytest.mark.parametrize(
+    ("stack", "region", "options"),
+    [
+        ("baton", "eu-west-1", "--config-env default --stack-name baton --region eu-west-1"),
+        ("baton", "cn-northwest-1", "--config-env cn --stack-name baton --region cn-northwest-1"),
+        ("baton-prod", "eu-west-1", "--config-env prod --stack-name baton-prod --region eu-west-1"),
+        ("baton-test", "us-east-1", f"--config-env baton-test --stack-name baton-test --region us-east-1 {NEW}"),
+        ("prod", "us-east-1", f"--config-env prod-us-east-1 --stack-name prod --region us-east-1 {NEW}"),
+    ],
+)
+def test_a_deployment_names_the_configuration_of_its_stack(aws: FakeAws, stack: str, region: str, options: str) -> None:
+    """Without one SAM takes the parameters of another stack, and --guided overwrites its configuration."""
+    patient = Patient(aws, region, stack, doctor.packaged(), configurations=SAMCONFIG)
+    assert patient.deploy() == f"make build && .venv/bin/sam deploy {options}"
+    assert patient.deploy("KfpUrl=URL") == f"{patient.deploy()} --parameter-overrides KfpUrl=URL"
+    assert patient.deploy_first() == f"make build && .venv/bin/sam deploy --guided {options}"
+
+
+def test_where_guided_has_kept_a_region_the_stack_of_another_has_no_configuration(tmp_path: Path) -> None:
+    """That is what --guided writes: the region under all commands, and the stack's name under deploy."""
+    kept = tmp_path / "samconfig.toml"
+    kept.write_text(
+        '[default.global.parameters]\nregion = "eu-west-1"\n[default.deploy.parameters]\nstack_name = "mine"\n'
+    )
+    configurations = Configurations.read(kept)
+    assert configurations.options("mine", "eu-west-1") == "--config-env default --stack-name mine --region eu-west-1"
+    assert configurations.options("mine", "us-east-1").startswith("--config-env mine ")
+    assert Configurations.read(tmp_path / "none.toml") == Configurations()
+
+
+def test_the_command_reads_the_checkouts_own_configurations(
+    command: FakeAws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    main(["doctor", "--region", REGION, "--stack-name", "baton-prod"])
+    assert "  mend: make build && .venv/bin/sam deploy --guided --config-env prod " in capsys.readouterr().out

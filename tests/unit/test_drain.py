@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def aws(executions: Executions) -> FakeAws:
     )
 
 
-def drained(aws: FakeAws, stop: bool = False, timeout: float = 5.0) -> list[Leftover]:
-    return Drain(Account(aws, REGION, "baton"), timeout, look_seconds=0.001).run(stop)
+def drained(aws: FakeAws, stop: bool = False, timeout: float = 5.0, calm_seconds: float = 0.0) -> list[Leftover]:
+    return Drain(Account(aws, REGION, "baton"), timeout, calm_seconds, look_seconds=0.001).run(stop)
 
 
 def operations(aws: FakeAws) -> list[str]:
@@ -149,6 +150,32 @@ def test_it_waits_for_what_the_janitor_starts(aws: FakeAws, executions: Executio
     assert executions.looks[SWEEPER] == []
 
 
+def test_it_looks_again_at_the_end_and_begins_anew_where_a_run_has_started_meanwhile(
+    aws: FakeAws, executions: Executions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = f"{RUN}-late"
+    starts = iter([[[late], [late]]])
+
+    def query(**_: Any) -> Any:
+        # The runs' rows are looked at last of all; meanwhile somebody starts an execution, once.
+        executions.looks[MACHINE] = next(starts, [])
+        return {"Items": []}
+
+    aws.answers["dynamodb.query"] = query
+    drained(aws, stop=True)
+    assert [call["executionArn"] for call in aws.called("stepfunctions.stop_execution")] == [late]
+    assert len(aws.called("lambda.invoke")) == 2
+    assert "Another run has started meanwhile." in capsys.readouterr().out
+
+
+def test_it_is_calm_for_as_long_as_it_is_told_to_be(aws: FakeAws, executions: Executions) -> None:
+    executions.looks[MACHINE] = [[]] * 20 + [[RUN]]
+    began = time.monotonic()
+    drained(aws, calm_seconds=0.1)
+    assert executions.looks[MACHINE] == []
+    assert time.monotonic() - began > 0.1
+
+
 def test_it_gives_up_in_time(aws: FakeAws, executions: Executions) -> None:
     executions.looks[MACHINE] = [[RUN]] * 10_000
     with pytest.raises(TookTooLong, match="Runs under way when the time was over: r1"):
@@ -165,7 +192,7 @@ def test_a_janitor_that_fails_is_told(aws: FakeAws) -> None:
 
 def test_the_janitor_is_waited_for_and_asked_once(command: FakeAws) -> None:
     """It may run for as long as the template says, which is longer than boto3's own patience of a minute."""
-    assert main(["drain", "--region", REGION]) == 0
+    assert main(["drain", "--region", REGION, "--calm", "0"]) == 0
     [config] = [options["config"] for service, options in command.options if service == "lambda"]
     assert config.read_timeout > TEMPLATE["Resources"]["JanitorFunction"]["Properties"]["Timeout"]
     assert config.retries == {"total_max_attempts": 1}
@@ -234,20 +261,20 @@ def test_a_run_without_a_receipt_is_left(aws: FakeAws) -> None:
 @pytest.fixture
 def command(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
     monkeypatch.setattr(boto3.Session, "client", lambda _self, service, **options: aws(service, **options))
-    monkeypatch.setattr(drain, "_LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(Drain.__init__, "__defaults__", (0.001,))
+    monkeypatch.setattr(drain.time, "sleep", lambda _seconds: None)
     return aws
 
 
 def test_exit_codes_and_what_comes_next(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["drain", "--region", REGION]) == 0
+    assert main(["drain", "--region", REGION, "--calm", "0"]) == 0
     said = capsys.readouterr().out
     assert said.endswith(f"    .venv/bin/sam delete --stack-name baton --region {REGION}\n")
     assert f"    aws events enable-rule --name baton-UploadRule-1 --region {REGION}\n" in said
     assert all(len(line) < 80 for line in said.splitlines())
+    assert "--calm 200" in said
     command.answers["sagemaker.list_endpoints"] = {"Endpoints": things("Endpoint", f"{RUN_ID}-endpoint")}
     command.answers["sagemaker.list_tags"] = tags_of(RUN)
-    assert main(["drain", "--region", REGION]) == 1
+    assert main(["drain", "--region", REGION, "--calm", "0"]) == 1
     assert f"aws sagemaker delete-endpoint --endpoint-name {RUN_ID}-endpoint" in capsys.readouterr().out
     command.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
     for verb in ("drain", "redrive"):
@@ -275,10 +302,12 @@ def letter(number: int, body: Any, **attributes: str) -> dict[str, Any]:
 @pytest.fixture
 def letters(aws: FakeAws) -> FakeAws:
     """A dead-letter queue with one message of each kind, on two pages."""
-    first = [letter(1, UPLOAD, ERROR_CODE="THROTTLING"), letter(2, END, ERROR_MESSAGE="no role")]
+    lambdas = {"RequestID": "1", "ErrorCode": "200", "ErrorMessage": "no table"}
+    first = [letter(1, UPLOAD, **lambdas), letter(2, END, ERROR_MESSAGE="no role", ERROR_CODE="NO_PERMISSIONS")]
     second = [letter(3, OUTCOME, Reason="ValueError: x"), letter(4, "garbage"), letter(5, ["a"])]
     aws.answers["sqs.receive_message"] = Script({"Messages": first}, {"Messages": second}, {})
     aws.answers["sqs.send_message"] = aws.answers["sqs.delete_message"] = {}
+    aws.answers["sqs.change_message_visibility_batch"] = {}
     aws.answers["lambda.invoke"] = {}
     return aws
 
@@ -295,24 +324,57 @@ def test_each_event_goes_to_whom_it_was_meant_for(letters: FakeAws, capsys: pyte
     assert (sent["QueueUrl"], json.loads(sent["MessageBody"])) == ("https://sqs/outcomes", OUTCOME)
     assert [call["ReceiptHandle"] for call in letters.called("sqs.delete_message")] == ["h1", "h2", "h3"]
     said = capsys.readouterr().out
-    for reason in ("THROTTLING", "no role", "ValueError: x", "no reason given", "left: it is no event"):
+    for reason in ("no table", "no role", "ValueError: x", "no reason given", "left: it is no event"):
         assert reason in said
+    assert f"    .venv/bin/baton redrive --discard --stack-name baton --region {REGION}\n" in said
 
 
-def test_an_event_that_nobody_takes_stays(letters: FakeAws) -> None:
+def released(aws: FakeAws) -> list[str]:
+    """Return the messages that can be seen again at once."""
+    entries = [entry for call in aws.called("sqs.change_message_visibility_batch") for entry in call["Entries"]]
+    assert all(entry["VisibilityTimeout"] == 0 for entry in entries)
+    assert all(len(call["Entries"]) <= 10 for call in aws.called("sqs.change_message_visibility_batch"))
+    return [entry["ReceiptHandle"] for entry in entries]
+
+
+def test_what_is_left_can_be_seen_again_at_once(letters: FakeAws) -> None:
+    redrive(Account(letters, REGION, "baton"), dry_run=False)
+    assert released(letters) == ["h4", "h5"]
+
+
+def test_what_is_no_event_is_deleted_when_told_to(letters: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
+    assert redrive(Account(letters, REGION, "baton"), dry_run=False, discard=True) == 0
+    assert [call["ReceiptHandle"] for call in letters.called("sqs.delete_message")] == ["h1", "h2", "h3", "h4", "h5"]
+    assert len(letters.called("sqs.send_message")) == 1
+    assert capsys.readouterr().out.count("deleted: it is no event") == 2
+    assert released(letters) == []
+
+
+def test_an_event_that_nobody_takes_stays_with_all_after_it(letters: FakeAws) -> None:
     letters.answers["lambda.invoke"] = refusal("TooManyRequestsException")
     with pytest.raises(type(refusal(""))):
         redrive(Account(letters, REGION, "baton"), dry_run=False)
     assert letters.called("sqs.delete_message") == []
+    assert released(letters) == ["h1", "h2", "h3", "h4", "h5"]
 
 
-def test_a_dry_run_moves_nothing(letters: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_moves_nothing_and_hides_nothing(letters: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
     redrive(Account(letters, REGION, "baton"), dry_run=True)
-    assert {operation for operation, _ in letters.calls} == {"cloudformation.describe_stacks", "sqs.receive_message"}
+    looking = {"cloudformation.describe_stacks", "sqs.receive_message", "sqs.change_message_visibility_batch"}
+    assert {operation for operation, _ in letters.calls} == looking
+    assert released(letters) == ["h1", "h2", "h3", "h4", "h5"]
     assert "5 events in the dead-letter queue, of which nothing was moved" in capsys.readouterr().out
+
+
+def test_many_messages_are_released_ten_at_a_time(letters: FakeAws) -> None:
+    pages = [[letter(10 * page + number, OUTCOME) for number in range(10)] for page in range(3)]
+    letters.answers["sqs.receive_message"] = Script(*({"Messages": page} for page in pages), {})
+    redrive(Account(letters, REGION, "baton"), dry_run=True)
+    assert len(released(letters)) == 30
 
 
 def test_a_message_that_comes_again_is_told_once(aws: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
     aws.answers["sqs.receive_message"] = {"Messages": [letter(1, "garbage")]}
+    aws.answers["sqs.change_message_visibility_batch"] = {}
     assert redrive(Account(aws, REGION, "baton"), dry_run=True) == 1
     assert "1 events" in capsys.readouterr().out

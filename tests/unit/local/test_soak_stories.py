@@ -96,6 +96,22 @@ def test_one_broken_promise_spoils_a_soak(bad: dict[str, Any]) -> None:
     assert spoilt.as_dict()["leftovers"] == len(spoilt.leftovers)
 
 
+@pytest.mark.parametrize(
+    ("counts", "too_little"),
+    [
+        ({"succeeded": 100, "failed_as_intended": 100}, ""),
+        ({"succeeded": 95, "failed_as_intended": 105, "excused": 5}, ""),
+        ({"succeeded": 94, "failed_as_intended": 106, "excused": 6}, "6 runs are excused, at most 5 may be"),
+        ({"failed_as_intended": 200, "excused": 200}, "200 runs are excused"),
+        ({"succeeded": 99, "failed_as_intended": 101}, "99 runs succeeded, at least 100 had to."),
+    ],
+)
+def test_a_soak_in_which_nothing_gets_anywhere_is_not_good(counts: dict[str, int], too_little: str) -> None:
+    soak = Soak(runs=200, parallel=1, seed=0, must_succeed=100, **counts)
+    assert soak.too_little.startswith(too_little)
+    assert soak.good == (not too_little) == (not soak.too_little)
+
+
 # --- the cast -----------------------------------------------------------------------------------------------------
 
 
@@ -137,10 +153,11 @@ class Story:
     def enter(self, state: str, previous: int = 0) -> int:
         return self.add("TaskStateEntered", previous, stateEnteredEventDetails={"name": state})
 
-    def fail(self, previous: int, error: str, times: int) -> int:
+    def fail(self, previous: int, error: str, times: int, cause: str = "signal: killed") -> int:
+        details = {"error": error, "cause": f"RequestId: 1 Error: Runtime exited with error: {cause}"}
         for _ in range(times):
             scheduled = self.add("LambdaFunctionScheduled", previous)
-            previous = self.add("LambdaFunctionFailed", scheduled, lambdaFunctionFailedEventDetails={"error": error})
+            previous = self.add("LambdaFunctionFailed", scheduled, lambdaFunctionFailedEventDetails=details)
         return previous
 
 
@@ -148,6 +165,22 @@ def test_a_state_whose_retries_ran_out_is_found() -> None:
     story = Story()
     story.fail(story.enter("Plan run"), "Runtime.ExitError", 6)
     assert exhausted_state(story.events, retriers_of(DEFINITION)) == "Plan run"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        ("Runtime.ExitError", "exit status 1"),
+        ("Runtime.ExitError", "signal: segmentation fault"),
+        ("Sandbox.Timedout", "signal: killed"),
+        ("Lambda.Unknown", "signal: killed"),
+        ("Lambda.TooManyRequestsException", "signal: killed"),
+    ],
+)
+def test_only_a_process_that_the_crash_dial_killed_excuses(error: str, cause: str) -> None:
+    story = Story()
+    story.fail(story.enter("Plan run"), error, 20, cause)
+    assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
 
 
 def test_batons_own_errors_alone_are_no_excuse_however_often_they_came() -> None:
