@@ -44,10 +44,10 @@ def template() -> Template:
 
 
 def resolved(
-    given: Mapping[str, str], region: str = "eu-west-1", other: Template | None = None
+    given: Mapping[str, str], region: str = "eu-west-1", other: Template | None = None, stack: str = "baton"
 ) -> dict[str, dict[str, Any]]:
     """Return the properties of all resources whose condition holds, by logical id; of the repository's own template
-    or of another.
+    or of another, in a stack of that name.
     """
     found = other or template()
     values = template_parameters.effective(found, {"KfpUrl": "https://kfp.example.org", **given})
@@ -56,7 +56,7 @@ def resolved(
         **PLACES[region],
         "AWS::Region": region,
         "AWS::AccountId": "123456789012",
-        "AWS::StackName": "baton",
+        "AWS::StackName": stack,
     }
     lookup = _Lookup(found)
     lookup.resolver = Resolver(found, constants, lookup)
