@@ -36,6 +36,7 @@ CHANGED = {
     "ExistingBucketName": ("one-of-mine", ALL),
     "LogLevel": ("DEBUG", ALL),
     "Runtime": ("python3.12", ALL),
+    "UploadPrefix": ("incoming/", {"PlanRun"}),
     "DatasetBucketArns": ("arn:aws:s3:::one,arn:aws:s3:::other", {"PlanRun"}),
     "HeartbeatSeconds": ("60", {"PlanRun"}),
     "PipelineImage": ("registry.example.org/steps:2", {"PlanRun"}),

@@ -44,7 +44,7 @@ def counted(folder: str) -> Iterator[str]:
 
 
 def names_of(argument: ast.expr) -> list[str]:
-    """Return what the first argument of a call may be: a text, one of two, or one with an answer or a reason at its end."""
+    """Return what a first argument may be: a text, one of two, or one with an answer or a reason at its end."""
     if isinstance(argument, ast.Constant):
         return [str(argument.value)]
     if isinstance(argument, ast.IfExp):
@@ -52,6 +52,7 @@ def names_of(argument: ast.expr) -> list[str]:
     assert isinstance(argument, ast.JoinedStr)
     [beginning, ending] = argument.values
     assert isinstance(beginning, ast.Constant)
+    assert isinstance(beginning.value, str)
     assert isinstance(ending, ast.FormattedValue)
     endings = {
         "answer.value": [answer.value for answer in Answer],

@@ -44,6 +44,7 @@ def _through_the_cluster(cloud: EmbeddedCloud, folder: Path) -> tuple[list[dict[
     _get(cloud, "iam-log", "DELETE")
     # Its own service account: the one Kubeflow Pipelines has one association for each.
     parameters = {"KfpMode": "eks-proxy", "KfpUrl": "", "PipelineServiceAccount": "by-the-cluster"}
+    parameters |= {"UploadPrefix": "in/of-mine/"}
     stage = Stage(Deployment.make(cloud, PROXY_REGION, parameters), folder)
     succeeded(stage.play())
     asked = [entry for entry in _get(cloud, "iam-log") if entry["action"].startswith("eks:")]

@@ -88,6 +88,13 @@ def test_an_empty_input_takes_the_pipelines_default_data_set(world):
     assert world.plan({})["dataset"]["key"] == "uploads/mnist_kmeans/mnist.pkl.gz"
 
 
+def test_the_default_data_set_is_where_this_stacks_uploads_are():
+    world = World(upload_prefix="in/of-mine/")
+    key = "in/of-mine/mnist_kmeans/mnist.pkl.gz"
+    world.s3 = world.planner._s3 = HeadsOf({(BUCKET, key): (17_051_982, "v1")})
+    assert world.plan({})["dataset"]["key"] == key
+
+
 def test_the_consoles_comment_is_ignored(world):
     comment = {"Comment": "Insert your JSON here", "dataset": URI}
     assert world.plan(comment) == World().plan({"dataset": URI})

@@ -92,6 +92,7 @@ _PARAMETERS = {
     "AWS::StackName": "baton",
     "AWS::URLSuffix": "amazonaws.com",
     "RunPrefix": "bt-",
+    "UploadPrefix": "uploads/",
     "EksClusterName": "cluster",
     "ExistingBucketName": "bucket",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0000",
