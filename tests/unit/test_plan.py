@@ -70,7 +70,7 @@ def test_a_plan_has_everything_that_the_contract_names(world):
         "training": "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1",
         "steps": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/baton-steps:0.1.0",
     }
-    assert plan["role_arn"] == "arn:aws:iam::123456789012:role/sagemaker"
+    assert (plan["role_arn"], plan["kms_key_arn"]) == ("arn:aws:iam::123456789012:role/sagemaker", None)
     assert plan["tags"] == {
         "baton:run-id": run_id,
         "baton:execution-arn": EXECUTION.arn,

@@ -186,6 +186,7 @@ class Planner:
             "stages": {stage: stage in pipeline.stages for stage in STAGES},
             "images": images,
             "role_arn": self._settings.sagemaker_role_arn,
+            "kms_key_arn": self._settings.kms_key_arn or None,
         }
 
     def _identity(self, pipeline: Pipeline, execution: Execution, deadline: int, hold: int) -> dict[str, Any]:
