@@ -140,7 +140,7 @@ def _one_run(
 ) -> Result:
     deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
     run = Run(deployment, chosen.pipeline)
-    screen.step(f"Uploading {dataset.name} ({dataset.stat().st_size:,} bytes) to s3://{deployment.bucket}/uploads/")
+    screen.step(f"Uploading {dataset.name} ({dataset.stat().st_size:,} bytes) to {deployment.outputs['UploadFolder']}")
     try:
         execution = run.start(dataset, given)
     except NotStarted as refusal:

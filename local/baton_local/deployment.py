@@ -78,6 +78,11 @@ class Deployment:
         return self.outputs["RunBucketName"]
 
     @property
+    def upload_prefix(self) -> str:
+        """The prefix of the keys of uploads that start runs, such as ``uploads/``."""
+        return self.outputs["UploadFolder"].removeprefix(f"s3://{self.bucket}/")
+
+    @property
     def state_machine(self) -> str:
         """The ARN of the state machine training-run."""
         return self.outputs["StateMachineArn"]

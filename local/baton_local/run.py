@@ -84,9 +84,9 @@ class Run:
         Raises NotStarted where none does.
         """
         if given is None:
-            return self.upload(f"uploads/{self._pipeline}/{dataset.name}", dataset.read_bytes())
+            return self.upload(f"{self._deployment.upload_prefix}{self._pipeline}/{dataset.name}", dataset.read_bytes())
         content = {"dataset": self.put_dataset(dataset), **given}
-        return self.upload(f"uploads/{self._pipeline}/{RUN_FILE}", json.dumps(content).encode())
+        return self.upload(f"{self._deployment.upload_prefix}{self._pipeline}/{RUN_FILE}", json.dumps(content).encode())
 
     def put_dataset(self, dataset: Path) -> str:
         """Put a data set where it starts nothing; return its URI."""

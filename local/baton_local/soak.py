@@ -164,7 +164,7 @@ class Soaker:
 
     def _upload(self, given: dict[str, Any]) -> str:
         """Upload a run.json and return the ARN of the one execution that it must start."""
-        bucket, key = self._deployment.bucket, f"uploads/{PIPELINE}/{RUN_FILE}"
+        bucket, key = self._deployment.bucket, f"{self._deployment.upload_prefix}{PIPELINE}/{RUN_FILE}"
         answer = self._deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(given).encode())
         name = Upload(bucket, key, answer["VersionId"], "", 0, "").execution_name(PIPELINE)
         return self._deployment.state_machine.replace(":stateMachine:", ":execution:") + f":{name}"

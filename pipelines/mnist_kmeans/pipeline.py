@@ -27,6 +27,7 @@ def claim(
     table: str,
     role_arn: str,
     training_image: str,
+    kms_key_arn: str,
     poll_seconds: float,
     pipeline_run_id: str,
 ) -> dict:  # type: ignore[type-arg]
@@ -43,6 +44,7 @@ def claim(
         table=table,
         role_arn=role_arn,
         training_image=training_image,
+        kms_key_arn=kms_key_arn,
         poll_seconds=poll_seconds,
     )
     return claim.claim(run, pipeline_run_id)
@@ -203,6 +205,7 @@ def mnist_kmeans(
     bucket: str,  # noqa: ARG001 (every pipeline is given it)
     role_arn: str,
     training_image: str,
+    kms_key_arn: str,
     container_image: str,
     train_data: str,
     test_data: str,
@@ -259,6 +262,7 @@ def mnist_kmeans(
             table=table,
             role_arn=role_arn,
             training_image=training_image,
+            kms_key_arn=kms_key_arn,
             poll_seconds=poll_seconds,
             pipeline_run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         )

@@ -18,7 +18,7 @@ from baton_local.patterns import matches, validate_pattern
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "events").glob("*.json"))}
 MACHINE = "arn:{partition}:states:{region}:123456789012:stateMachine:baton-training-run"
-REFERENCES = {"RunPrefix": "bt-", "RunBucket": "baton-runs-123456789012"}
+REFERENCES = {"RunBucket": "baton-runs-123456789012"}
 
 TRAINING, TUNING, TRANSFORM = "TrainingJobRule", "TuningJobRule", "TransformJobRule"
 ENDPOINT, PIPELINE, ENDED, UPLOAD = "EndpointRule", "PipelineRunRule", "ExecutionEndRule", "UploadRule"
@@ -128,11 +128,13 @@ def resolved(value: Any, references: dict[str, str]) -> Any:
     return [resolved(inner, references) for inner in value] if isinstance(value, list) else value
 
 
-def rules(partition: str = "aws", region: str = "eu-west-1", prefix: str = "bt-") -> dict[str, dict[str, Any]]:
+def rules(
+    partition: str = "aws", region: str = "eu-west-1", prefix: str = "bt-", uploads: str = "uploads/"
+) -> dict[str, dict[str, Any]]:
     """Return the properties of every rule with an event pattern, as a stack of that region would have them."""
     template = yaml.load((ROOT / "template.yaml").read_text(), Template)
     machine = MACHINE.format(partition=partition, region=region)
-    references = {**REFERENCES, "RunPrefix": prefix, "TrainingRunMachine": machine}
+    references = {**REFERENCES, "RunPrefix": prefix, "UploadPrefix": uploads, "TrainingRunMachine": machine}
     found = {
         name: resolved(resource["Properties"], references)
         for name, resource in template["Resources"].items()
@@ -182,6 +184,11 @@ def test_each_event_passes_exactly_the_rule_that_it_should(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, rule in RULE_OF.items() if rule not in (None, UPLOAD, ENDED)])
 def test_a_stack_of_another_prefix_sees_none_of_a_runs_events(name: str) -> None:
     assert matching(EVENTS[name], rules(prefix="ml-")) == []
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULE_OF.items() if rule == UPLOAD])
+def test_a_stack_with_another_folder_of_the_same_bucket_sees_none_of_this_ones_uploads(name: str) -> None:
+    assert matching(EVENTS[name], rules(uploads="of-another/")) == []
 
 
 @pytest.mark.parametrize("name", [name for name, rule in RULE_OF.items() if rule == ENDED])

@@ -15,7 +15,7 @@ from pipelines.mnist_kmeans import pipeline
 FOLDER = Path(pipeline.__file__).parent
 RUNTIME = [
     "run_id", "execution_arn", "pipeline", "expires_at", "region", "table", "bucket", "role_arn", "training_image",
-    "container_image", "train_data", "test_data", "transform_input", "tuning_output", "model_output",
+    "kms_key_arn", "container_image", "train_data", "test_data", "transform_input", "tuning_output", "model_output",
     "predictions_output", "poll_seconds",
 ]  # fmt: skip
 TYPES = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN"}

@@ -47,6 +47,38 @@ def test_pod_identity_is_trusted_only_where_it_is_offered(
     assert statement["Principal"] == principal
 
 
+CLUSTER = "arn:aws:eks:eu-west-1:123456789012:cluster/c"
+
+
+@pytest.mark.parametrize("action", ["sts:AssumeRole", "sts:TagSession"])
+@pytest.mark.parametrize(
+    ("given", "tags", "accepted"),
+    [
+        ({}, {}, True),
+        ({}, {"kubernetes-namespace": "default"}, False),
+        ({}, {"kubernetes-namespace": ""}, False),
+        ({}, {"kubernetes-service-account": "other"}, False),
+        ({}, {"eks-cluster-arn": CLUSTER.replace("/c", "/other")}, False),
+        ({"KfpNamespace": "team"}, {}, False),
+        ({"KfpNamespace": "team"}, {"kubernetes-namespace": "team"}, True),
+        ({"PipelineServiceAccount": "other"}, {"kubernetes-service-account": "other"}, True),
+        ({"EksClusterName": ""}, {"eks-cluster-arn": CLUSTER.replace("/c", "/other")}, True),
+        ({"EksClusterName": ""}, {"kubernetes-namespace": "default"}, False),
+    ],
+)
+def test_pod_identity_gives_the_role_to_one_service_account(
+    action: str, given: dict[str, str], tags: dict[str, str], accepted: bool
+) -> None:
+    """Without a cluster's name the association is the user's own, for the same service account."""
+    document = trust(EUROPE, **{"EksClusterName": "c", **given})
+    own = {"eks-cluster-arn": CLUSTER, "kubernetes-namespace": "kubeflow"}
+    own |= {"kubernetes-service-account": "baton-pipeline", **tags}
+    keys = {f"aws:RequestTag/{name}": value for name, value in own.items() if value}
+    question = Question(action, "arn:aws:iam::123456789012:role/r", {"aws:SourceAccount": "123456789012", **keys})
+    caller = Caller(arn=PODS["Service"], account_id="123456789012", service=PODS["Service"])
+    assert bool(decide(caller, question, PolicySet(resource=(parse("trust", json.dumps(document)),)))) is accepted
+
+
 @pytest.mark.parametrize("region", [EUROPE, CHINA])
 @pytest.mark.parametrize(
     ("audience", "account", "accepted"),

@@ -118,12 +118,21 @@ def test_every_configuration_is_there_to_be_deployed() -> None:
     assert "sam deploy --parameter-overrides" not in README
 
 
-def test_the_longest_stack_name_is_what_its_state_machines_leave_of_their_80_characters() -> None:
-    """https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html"""
-    machines = [r for r in TEMPLATE["Resources"].values() if r["Type"].endswith("::StateMachine")]
-    rest = [str(m["Properties"]["Name"]["Fn::Sub"]).removeprefix("${AWS::StackName}") for m in machines]
-    assert len(rest) == 2
-    assert f"A stack's name has at most {80 - max(map(len, rest))} characters" in README
+def test_the_longest_stack_name_is_what_the_names_leave_that_begin_with_it() -> None:
+    """State machines' names have at most 80 characters, those of AppConfig's applications 64.
+
+    https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html
+    https://docs.aws.amazon.com/appconfig/2019-10-09/APIReference/API_CreateApplication.html
+    """
+    longest = {"::StateMachine": 80, "AppConfig::Application": 64}
+    names = [
+        (limit, str(r["Properties"]["Name"].get("Fn::Sub", "")).removeprefix("${AWS::StackName}"))
+        for kind, limit in longest.items()
+        for r in TEMPLATE["Resources"].values()
+        if r["Type"].endswith(kind)
+    ]
+    assert len(names) == 3
+    assert f"A stack's name has at most {min(limit - len(rest) for limit, rest in names)} characters" in README
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -37,8 +37,8 @@ class _Template(yaml.SafeLoader):
 
 
 def _intrinsic(loader, suffix, node):
-    if suffix == "Ref" and node.value == "RunBucket":
-        return BUCKET
+    if suffix == "Ref" and node.value in ("RunBucket", "UploadPrefix"):
+        return {"RunBucket": BUCKET, "UploadPrefix": "uploads/"}[node.value]
     if isinstance(node, yaml.ScalarNode):
         return loader.construct_scalar(node)
     if isinstance(node, yaml.SequenceNode):

@@ -51,6 +51,10 @@ def test_stacks_that_may_share_an_account_have_prefixes_of_which_none_begins_ano
     assert not other.startswith(one)
 
 
+def test_stacks_that_may_share_a_cluster_have_service_accounts_of_their_own() -> None:
+    assert effective("default")["PipelineServiceAccount"] != effective("prod")["PipelineServiceAccount"]
+
+
 def test_what_each_is_for() -> None:
     assert effective("prod")["LogRetentionDays"] == "365"
     assert effective("cn")["PodCredentials"] == "irsa"

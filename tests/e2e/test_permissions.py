@@ -15,13 +15,51 @@ from baton_local.cloud import EmbeddedCloud
 from baton_local.deployment import STACK, Deployment, repository
 from tests.e2e.conftest import Stage, succeeded
 from tests.e2e.flows import Flows
-from tests.support.permissions import Document, Mutation, Reasons, Recording
+from tests.support.permissions import Document, Mutation, Reasons, Recording, counts_for
+from tests.support.strangers import Strange, allowed, strange, widened
 from tools.lint.iam import expanded, statements
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("permissions"), pytest.mark.timeout(1500)]
 
 REGION, PROXY_REGION = "eu-west-1", "eu-central-1"
 DATASETS = "other-datasets"
+KEY_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"}},
+        }
+    ],
+}
+"""What docs/security.md asks for, without which no event comes; roles need no permission of the key's policy here."""
+_ROW = "dynamodb/table: dynamodb:LeadingKeys of another"
+_TAG = "aws:RequestTag/baton:run-id"
+_ALL_ROWS = "The rendezvous keeps the waits, which are rows of other kinds than the runs."
+_OWN_CONFIG = "Its tags are the endpoint's; the configuration is bounded by its name, and was made with the run's tag."
+_LISTING = "Keys may be listed, not read; listing unfinished uploads knows no condition on the prefix."
+BEYOND = {
+    f"AwaitOutcomeRole dynamodb:GetItem {_ROW}": _ALL_ROWS,
+    f"AwaitOutcomeRole dynamodb:UpdateItem {_ROW}": _ALL_ROWS,
+    f"SettleOutcomeRole dynamodb:GetItem {_ROW}": _ALL_ROWS,
+    f"SettleOutcomeRole dynamodb:UpdateItem {_ROW}": _ALL_ROWS,
+    f"PipelineRole sagemaker:CreateEndpoint sagemaker/endpoint-config: {_TAG} of another": _OWN_CONFIG,
+    f"PipelineRole sagemaker:CreateEndpoint sagemaker/endpoint-config: no {_TAG}": _OWN_CONFIG,
+    "CleanUpRole s3:ListBucket s3: s3:prefix of another": _LISTING,
+    "CleanUpRole s3:ListBucket s3: no s3:prefix": _LISTING,
+}
+"""What is a stranger's and allowed all the same, and why."""
+_NOBODY = "Nobody asks for it in the embedded cloud: see permissions_reasons.toml."
+UNSEEN = {
+    "SageMakerRole/PullBuiltInImages: bound resource": _NOBODY,
+    "SageMakerRole/WriteJobMetrics: bound StringLike cloudwatch:namespace": _NOBODY,
+    "FunctionPolicy/WriteLogs: bound resource": _NOBODY,
+}
+"""Bounds that nothing recorded runs into, and why."""
+BY_THE_CLUSTER = ("EksProxyPolicy", "KmsPolicy", "OutputKeyPolicy")
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +75,20 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
 
 
 def _through_the_cluster(cloud: EmbeddedCloud, folder: Path) -> tuple[list[dict[str, Any]], list[Document]]:
-    """Play a good run in mode eks-proxy; return what was asked of EKS, and the policy that is for it.
+    """Play a good run in mode eks-proxy and with a KMS key; return what was asked of EKS and KMS, and their policies.
 
     The rest of that deployment is as the other one, and recorded there.
     """
     _get(cloud, "iam-log", "DELETE")
     # Its own service account: the one Kubeflow Pipelines has one association for each.
     parameters = {"KfpMode": "eks-proxy", "KfpUrl": "", "PipelineServiceAccount": "by-the-cluster"}
+    key = cloud.client("kms", PROXY_REGION).create_key(Policy=json.dumps(KEY_POLICY))["KeyMetadata"]["Arn"]
+    parameters |= {"UploadPrefix": "in/of-mine/", "KmsKeyArn": key}
     stage = Stage(Deployment.make(cloud, PROXY_REGION, parameters), folder)
     succeeded(stage.play())
-    asked = [entry for entry in _get(cloud, "iam-log") if entry["action"].startswith("eks:")]
-    return asked, [d for d in _documents(stage.deployment) if d.holder == "EksProxyPolicy"]
+    log = [entry for entry in _get(cloud, "iam-log") if ":role/" in entry["role"]]
+    asked = [entry for entry in log if entry["action"].startswith(("eks:", "kms:"))]
+    return asked, [d for d in _documents(stage.deployment) if d.holder in BY_THE_CLUSTER]
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +183,33 @@ def _not_recorded(recording: Recording) -> set[tuple[str, str, str]]:
         for action in s.actions
         if (s.where.split()[0], s.sid) not in recorded
     }
+
+
+def test_each_reason_for_an_attachment_is_for_one_that_nothing_shows_to_be_needed(
+    recording: Recording, reasons: Reasons
+) -> None:
+    unneeded = [(m.document.holder, m.value) for m in _unneeded(recording) if m.kind == "attachment"]
+    for (holder, role), entry in reasons.attachments.items():
+        assert any(holder == one and f"/baton-{role}-" in arn for one, arn in unneeded), role
+        assert entry["reason"]
+        assert entry["documentation"].startswith("https://docs.aws.amazon.com/")
+
+
+def test_nobody_reaches_what_is_a_strangers(recording: Recording) -> None:
+    asked = list(strange(recording))
+    assert len(asked) > 150
+    assert allowed(recording, asked, recording.documents) == set(BEYOND)
+
+
+def test_each_bound_that_is_taken_away_is_noticed(recording: Recording) -> None:
+    asked = list(strange(recording))
+    assert {str(m) for m in widened(recording) if not _noticed(recording, asked, m)} == set(UNSEEN)
+
+
+def _noticed(recording: Recording, asked: list[Strange], mutation: Mutation) -> bool:
+    concerned = [one for one in asked if counts_for(mutation.document, one.caller, one.question)]
+    others = tuple(d for d in recording.documents if d is not mutation.document)
+    return bool(allowed(recording, concerned, (*others, mutation.replacement)) - set(BEYOND))
 
 
 def test_each_managed_policy_of_aws_has_a_reason(reasons: Reasons) -> None:

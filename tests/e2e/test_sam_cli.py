@@ -185,7 +185,7 @@ def test_a_deployed_stack_is_well(desk: Desk) -> None:
             REGION,
             "baton-prod",
             ["Stack Name [baton-prod]", "Parameter LogRetentionDays [365]"],
-            {"LogRetentionDays": "365", "RunPrefix": "bp-"},
+            {"LogRetentionDays": "365", "RunPrefix": "bp-", "PipelineServiceAccount": "baton-prod-pipeline"},
         ),
         (
             "cn",

@@ -76,18 +76,17 @@ class Recording:
     def needs(self, mutation: Mutation) -> bool:
         """Return whether something recorded is refused once the mutation is made."""
         others = [d for d in self.documents if d is not mutation.document]
-        concerned = [(c, q) for c, q in self.asked if _counts_for(mutation.document, c, q)]
+        concerned = [(c, q) for c, q in self.asked if counts_for(mutation.document, c, q)]
         return next(self._refused((*others, mutation.replacement), concerned), None) is not None
+
+    def decisions(self, documents: tuple[Document, ...]) -> list[bool]:
+        """Return what these documents answer to each question of ``asked``."""
+        return [_decided(documents, caller, question) for caller, question in self.asked]
 
     @staticmethod
     def _refused(documents: tuple[Document, ...], asked: Any) -> Iterator[str]:
         for caller, question in asked:
-            counting = [d for d in documents if _counts_for(d, caller, question)]
-            identity = tuple(
-                _parsed(d) for d in counting if caller.arn in d.principals or caller.role_arn in d.principals
-            )
-            resource = tuple(_parsed(d) for d in counting if question.resource in d.resources)
-            if not decide(caller, question, PolicySet(identity=identity, resource=resource)):
+            if not _decided(documents, caller, question):
                 yield f"{caller.role_arn or caller.arn} {question.action} {question.resource}"
 
     def mutations(self) -> Iterator[Mutation]:
@@ -108,8 +107,16 @@ def _caller(entry: Mapping[str, Any]) -> Caller:
     return Caller(arn=entry["principal"], account_id=account, role_arn=entry["role"])
 
 
-def _counts_for(document: Document, caller: Caller, question: Question) -> bool:
+def counts_for(document: Document, caller: Caller, question: Question) -> bool:
+    """Return whether a document has a say about a question: it is the caller's, or the resource's."""
     return (caller.role_arn or caller.arn) in document.principals or question.resource in document.resources
+
+
+def _decided(documents: tuple[Document, ...], caller: Caller, question: Question) -> bool:
+    counting = [d for d in documents if counts_for(d, caller, question)]
+    identity = tuple(_parsed(d) for d in counting if caller.arn in d.principals or caller.role_arn in d.principals)
+    resource = tuple(_parsed(d) for d in counting if question.resource in d.resources)
+    return bool(decide(caller, question, PolicySet(identity=identity, resource=resource)))
 
 
 def _parsed(document: Document) -> Any:
@@ -152,6 +159,7 @@ class Reasons:
 
     actions: Mapping[tuple[str, str, str], Mapping[str, str]]
     managed_policies: Mapping[str, Mapping[str, str]]
+    attachments: Mapping[tuple[str, str], Mapping[str, str]]
 
     @classmethod
     def read(cls, path: Path) -> Reasons:
@@ -162,12 +170,17 @@ class Reasons:
             for entry in entries["permission"]
             for action in entry["actions"]
         }
-        return cls(actions, {entry["name"]: entry for entry in entries["managed_policy"]})
+        managed = {entry["name"]: entry for entry in entries["managed_policy"]}
+        return cls(actions, managed, {(entry["holder"], entry["role"]): entry for entry in entries["attachment"]})
 
     def explain(self, mutation: Mutation) -> bool:
         """Return whether the reasons cover a mutation: by its action, or by all actions of what it takes away."""
         holder = mutation.document.holder
         if mutation.kind == "action":
             return (holder, mutation.sid, mutation.value) in self.actions
+        if mutation.kind == "attachment" and any(
+            holder == policy and f"/baton-{role}-" in mutation.value for policy, role in self.attachments
+        ):
+            return True
         statements = [mutation.statement] if mutation.statement else mutation.document.content["Statement"]
         return all((holder, s["Sid"], a) in self.actions for s in statements for a in _as_list(s["Action"]))

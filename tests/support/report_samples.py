@@ -59,6 +59,7 @@ def plan(**changes: Any) -> Json:
         "uris": layout.uris(),
         "images": {"training": "kmeans:1", "steps": "steps:1"},
         "role_arn": "arn:aws-cn:iam::123456789012:role/baton-sagemaker",
+        "kms_key_arn": None,
         "tags": tags_of(RUN_ID, EXECUTION["id"], "mnist_kmeans", "2026-11-24T04:00:00+00:00"),
     }
     return {**whole, **changes}

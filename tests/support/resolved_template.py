@@ -47,12 +47,12 @@ def template() -> Template:
 
 
 def resolved(
-    given: Mapping[str, str], region: str = "eu-west-1", other: Template | None = None
+    given: Mapping[str, str], region: str = "eu-west-1", other: Template | None = None, stack: str = "baton"
 ) -> dict[str, dict[str, Any]]:
     """Return the properties of all resources whose condition holds, by logical id; of the repository's own template
-    or of another.
+    or of another, in a stack of that name.
     """
-    resolver, found = _resolver(given, region, other or template())
+    resolver, found = _resolver(given, region, other or template(), stack)
     return {
         name: resolver.resolve(resource.get("Properties") or {})
         for name, resource in found["Resources"].items()
@@ -70,14 +70,16 @@ def outputs(given: Mapping[str, str], region: str) -> dict[str, str]:
     }
 
 
-def _resolver(given: Mapping[str, str], region: str, found: Template) -> tuple[Resolver, Template]:
+def _resolver(
+    given: Mapping[str, str], region: str, found: Template, stack: str = "baton"
+) -> tuple[Resolver, Template]:
     values = template_parameters.effective(found, {"KfpUrl": "https://kfp.example.org", **given})
     constants = {
         **template_parameters.referable(found, values, str),
         **PLACES[region],
         "AWS::Region": region,
         "AWS::AccountId": "123456789012",
-        "AWS::StackName": "baton",
+        "AWS::StackName": stack,
     }
     lookup = _Lookup(found)
     lookup.resolver = Resolver(found, constants, lookup)

@@ -231,7 +231,7 @@ def test_an_unknown_pipeline_is_told_with_the_closest(write):
 def test_the_default_data_set_may_lie_in_the_run_bucket(write):
     uri = "s3://{bucket}/datasets/mnist.pkl"
     root = write("digits", TOML.replace("[dataset]", f'dataset = "{uri}"\n[dataset]', 1))
-    assert Catalogue.read(root).get("digits").default_dataset("mine") == "s3://mine/datasets/mnist.pkl"
+    assert Catalogue.read(root).get("digits").default_dataset("mine", "in/") == "s3://mine/datasets/mnist.pkl"
 
 
 def test_the_digest_is_of_the_compiled_content(write):

@@ -66,6 +66,7 @@ def test_the_run_gets_exactly_the_parameters_of_the_contract(world):
         "table": "baton",
         "bucket": world.settings.bucket,
         "role_arn": world.plan["role_arn"],
+        "kms_key_arn": "",
         "training_image": world.plan["images"]["training"],
         "container_image": world.plan["images"]["steps"],
         "train_data": world.plan["uris"]["train"],
@@ -79,6 +80,12 @@ def test_the_run_gets_exactly_the_parameters_of_the_contract(world):
     assert sent == {**own, **standard}
     assert all(isinstance(value, str) for name, value in standard.items() if name != "poll_seconds")
     assert set(sent) == set(PIPELINE.inputs)
+
+
+def test_the_pods_are_told_the_key_of_the_plan(world):
+    world.plan["kms_key_arn"] = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    world.launch()
+    assert world.posted[0]["runtime_config"]["parameters"]["kms_key_arn"] == world.plan["kms_key_arn"]
 
 
 def test_a_second_launch_returns_the_first_ones_run(world):

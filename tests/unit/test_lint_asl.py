@@ -57,6 +57,25 @@ def test_what_the_second_validator_finds_is_said(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("States.HeartbeatTimeout", "States.Timeot", "Step Functions has no error States.Timeot"),
+        (
+            "arn:${Partition}:states:::sns:publish",
+            "arn:aws:states:::sns:publish",
+            "arn:aws:states:::sns:publish is of one partition; write arn:${Partition}:…",
+        ),
+    ],
+)
+def test_what_neither_validator_sees_is_said(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+    text = (ROOT / "statemachine" / "training_run.asl.json").read_text("utf-8")
+    assert right in text
+    path = tmp_path / "machine.asl.json"
+    path.write_text(text.replace(right, wrong, 1), "utf-8")
+    assert asl.own_problems(path) == [f"machine.asl.json: {said}"]
+
+
 def test_make_lint_looks_at_the_event_patterns_too() -> None:
     lint = (ROOT / "Makefile").read_text("utf-8").split("\nlint:", 1)[1].split("\n\n", 1)[0]
     for check in ("tools/lint/asl.py", "tests/contract/test_event_rules.py", "cfn-lint", "sam validate --lint"):

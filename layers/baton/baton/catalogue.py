@@ -176,9 +176,14 @@ class Pipeline:
         """The runtime parameters that the compiled pipeline declares."""
         return root_inputs(self.package.decode())
 
-    def default_dataset(self, run_bucket: str) -> str | None:
-        """Return the URI of the default data set, or None; ``{bucket}`` in it stands for the run bucket."""
-        return self.dataset.replace("{bucket}", run_bucket) if self.dataset else None
+    def default_dataset(self, run_bucket: str, upload_prefix: str) -> str | None:
+        """Return the URI of the default data set, or None.
+
+        ``{bucket}`` in it stands for the run bucket, ``{uploads}`` for the prefix of its uploads, such as ``uploads/``.
+        """
+        if not self.dataset:
+            return None
+        return self.dataset.replace("{bucket}", run_bucket).replace("{uploads}", upload_prefix)
 
 
 class Catalogue:

@@ -234,6 +234,7 @@ def _standard_parameters(plan: Mapping[str, Any], settings: Settings) -> dict[st
         "table": settings.table,
         "bucket": settings.bucket,
         "role_arn": plan["role_arn"],
+        "kms_key_arn": plan["kms_key_arn"] or "",
         "training_image": plan["images"]["training"],
         "container_image": plan["images"]["steps"],
         "train_data": uris["train"],

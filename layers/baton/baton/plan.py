@@ -192,6 +192,7 @@ class Planner:
             "stages": {stage: stage in pipeline.stages for stage in STAGES},
             "images": images,
             "role_arn": self._settings.sagemaker_role_arn,
+            "kms_key_arn": self._settings.kms_key_arn or None,
         }
 
     def _identity(self, pipeline: Pipeline, execution: Execution, deadline: int, hold: int) -> dict[str, Any]:
@@ -241,8 +242,11 @@ class Planner:
         place = self._dataset_place(request, pipeline)
         return self._look_at(request, pipeline, *place, version) if place else None
 
+    def _default_dataset(self, pipeline: Pipeline) -> str | None:
+        return pipeline.default_dataset(self._settings.bucket, self._settings.upload_prefix)
+
     def _dataset_place(self, request: _Request, pipeline: Pipeline) -> tuple[str, str] | None:
-        uri = request.content.get("dataset", pipeline.default_dataset(self._settings.bucket))
+        uri = request.content.get("dataset", self._default_dataset(pipeline))
         if uri is None:
             request.problem("dataset", f"is needed: the pipeline {pipeline.name} has no default; give s3://bucket/key")
             return None

@@ -27,6 +27,7 @@ class Settings:
     dataset_buckets: tuple[str, ...] = ()
     heartbeat_seconds: int = 900
     sagemaker_role_arn: str = ""
+    kms_key_arn: str = ""
     state_machine_arn: str = ""
     clean_up_machine_arn: str = ""
     topic_arn: str = ""

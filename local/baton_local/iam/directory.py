@@ -171,9 +171,28 @@ class Directory:
         return parse(f"trust policy of {role_arn}", _trust_policy(role, role_arn)) if role is not None else None
 
     def encryption_key(self, arn: str) -> str:
-        """Return the KMS key that a queue or a topic is encrypted with, or "" (SSE-SQS and none need no permission)."""
-        _, _, service, region, _, name = arn.split(":", 5)
-        with contextlib.suppress(KeyError):
+        """Return the KMS key that a queue, a topic, a table or (by default) a bucket is encrypted with, or "".
+
+        The keys that the services own or manage themselves need no permission, and are not returned.
+        """
+        key = self._encryption_key(arn)
+        region = key.split(":")[3] if key.startswith("arn:") else arn.split(":")[3]
+        return "" if not key or self._is_managed_by_aws(key, region) else key
+
+    def _is_managed_by_aws(self, key: str, region: str) -> bool:
+        found = _kms[self.account_id][region].keys.get(key.rpartition("/")[2]) if region else None
+        return "alias/aws/" in key or any(name.startswith("alias/aws/") for name in getattr(found, "aliases", ()))
+
+    def _encryption_key(self, arn: str) -> str:
+        _, partition, service, region, _, name = arn.split(":", 5)
+        with contextlib.suppress(LookupError, AttributeError, HTTPException):
+            if service == "s3":
+                found = _s3[self.account_id][partition].buckets[name.partition("/")[0]].encryption or {}
+                rule = found["Rule"]["ApplyServerSideEncryptionByDefault"]
+                return str(rule.get("KMSMasterKeyID") or "")
+            if service == "dynamodb":
+                table = _dynamodb[self.account_id][region].tables[name.split("/")[1]]
+                return str((table.sse_specification or {}).get("KMSMasterKeyId") or "")
             if service == "sqs":
                 return str(_sqs[self.account_id][region].queues[name].kms_master_key_id or "")
             if service == "sns":

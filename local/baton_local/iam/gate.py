@@ -15,6 +15,7 @@ from baton_local.iam.answers import Answer, anonymous, bad_credentials, denied, 
 from baton_local.iam.calls import Call, UnknownCall, parse_call
 from baton_local.iam.directory import ADMIN, BadCredentials, Directory, partition_of
 from baton_local.iam.evaluator import Caller, Decision, PolicySet, Question, decide, sentence
+from baton_local.iam.key_use import given_key, key_actions, via_service
 from baton_local.iam.log import DecisionLog
 from baton_local.iam.passing import passed_roles
 from baton_local.iam.pods import pod_credentials, token_claims, web_identity_trusted
@@ -65,12 +66,24 @@ class Gate:
 
     def _first_denial(self, call: Call, caller: Caller, place: Place) -> Answer | None:
         policies = self._policies_of(caller, call.key_id)
-        for question in questions(call, place, lambda table: self.directory.hash_key(table, call.region)):
+        asked = questions(call, place, lambda table: self.directory.hash_key(table, call.region))
+        for question in [*asked, *self._key_questions(call, asked)]:
             full = replace(question, keys={**self._keys(caller, call, policies, question.resource), **question.keys})
             decision = self._decide(caller, full, policies)
             if not decision and self.enforce:
                 return denied(call, sentence(caller.arn, full, decision))
         return None
+
+    def _key_questions(self, call: Call, asked: list[Question]) -> list[Question]:
+        """Return what a call needs of the KMS key of what it reads or writes, which its service uses for the caller."""
+        actions = key_actions(call)
+        if not actions or not asked:
+            return []
+        key = given_key(call) or self.directory.encryption_key(asked[0].resource)
+        if not key:
+            return []
+        keys: dict[str, str | list[str]] = {"kms:ViaService": via_service(call)}
+        return [Question(action, self.directory.key_arn(key, call.region) or key, keys) for action in actions]
 
     def may_list(self, call: Call) -> bool:
         """Return whether the caller of an S3 call may list its bucket; the log has it only where he may.
@@ -151,7 +164,8 @@ class Gate:
             return False
         caller = Caller(arn=service, account_id=self.directory.account_id, service=service)
         question = Question("sts:AssumeRole", role_arn, _moment() | {"aws:SourceAccount": self.directory.account_id})
-        # A condition on the source's ARN is met by the service on the caller's behalf, with an ARN not known here.
+        # A condition on the source's ARN is met by the service on the caller's behalf, with an ARN not known here; one
+        # on a session's tags is looked at when there is a session (baton_local.iam.pods).
         loose = replace(
             trust, statements=tuple(replace(s, conditions=_certain(s.conditions)) for s in trust.statements)
         )
@@ -202,7 +216,7 @@ class Gate:
 
 
 def _certain(conditions: tuple[tuple[str, str, tuple[str, ...]], ...]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    return tuple(c for c in conditions if c[1].lower() != "aws:sourcearn")
+    return tuple(c for c in conditions if not c[1].lower().startswith(("aws:sourcearn", "aws:requesttag/")))
 
 
 def _moment() -> dict[str, str | list[str]]:

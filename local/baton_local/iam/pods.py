@@ -132,15 +132,48 @@ def _accepts(trust: Any, role_arn: str, provider: str, issuer: str, subject: str
     return bool(decide(caller, question, PolicySet(resource=(trust,))))
 
 
+SERVICE = "pods.eks.amazonaws.com"
+"""Who assumes a role for pods with an association; in every partition."""
+
+
+def _session_keys(association: Association) -> dict[str, str | list[str]]:
+    """Return the condition keys of the request with which EKS assumes an association's role, its tags among them.
+
+    https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html#pod-id-abac-tags
+    """
+    cluster = f"{association.arn.partition(':podidentityassociation/')[0]}:cluster/{association.cluster}"
+    tags = {
+        "eks-cluster-arn": cluster,
+        "eks-cluster-name": association.cluster,
+        "kubernetes-namespace": association.namespace,
+        "kubernetes-service-account": association.service_account,
+    }
+    keys: dict[str, str | list[str]] = {f"aws:RequestTag/{name}": value for name, value in tags.items()}
+    return keys | {"aws:TagKeys": list(tags), "aws:SourceArn": cluster, "aws:SourceAccount": ACCOUNT_ID}
+
+
+def association_trusted(directory: Directory, association: Association) -> bool:
+    """Return whether the trust policy of an association's role lets EKS assume it for that association, with tags."""
+    trust = directory.trust_policy(association.role_arn)
+    if trust is None:
+        return False
+    caller, keys = Caller(arn=SERVICE, account_id=ACCOUNT_ID, service=SERVICE), _session_keys(association)
+    asked = [Question(action, association.role_arn, keys) for action in ("sts:AssumeRole", "sts:TagSession")]
+    return all(decide(caller, question, PolicySet(resource=(trust,))) for question in asked)
+
+
 def pod_role(namespace: str, service_account: str) -> tuple[str, str] | None:
     """Return (role ARN, region or "") that a service account's pods get, or None.
 
-    An association comes first, as the SDKs' credential chain has it when a pod has both.
+    An association comes first, as the SDKs' credential chain has it when a pod has both; with one whose role does not
+    trust it, the pods get nothing.
     """
+    directory = Directory(ACCOUNT_ID)
     for association in ASSOCIATIONS.all():
         if (association.namespace, association.service_account) == (namespace, service_account):
-            return association.role_arn, association.region
-    role = _irsa_role(namespace, service_account, Directory(ACCOUNT_ID))
+            trusted = association_trusted(directory, association)
+            return (association.role_arn, association.region) if trusted else None
+    role = _irsa_role(namespace, service_account, directory)
     return (role.arn, "") if role is not None else None
 
 

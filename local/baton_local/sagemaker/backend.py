@@ -74,6 +74,7 @@ class Backend(SageMakerModelBackend):
     def call_create_training_job(self, request: _Request) -> Description:
         """CreateTrainingJob."""
         engine.check_role(request["RoleArn"])
+        engine.check_output_key(request["RoleArn"], request["OutputDataConfig"])
         job = self._new_training_job(request, None)
         job.start()
         return {"TrainingJobArn": job.arn}
@@ -124,7 +125,9 @@ class Backend(SageMakerModelBackend):
     def call_create_hyper_parameter_tuning_job(self, request: _Request) -> Description:
         """CreateHyperParameterTuningJob."""
         tuning.check_request(request)
-        engine.check_role(request["TrainingJobDefinition"]["RoleArn"])
+        definition = request["TrainingJobDefinition"]
+        engine.check_role(definition["RoleArn"])
+        engine.check_output_key(definition["RoleArn"], definition["OutputDataConfig"])
         name = request["HyperParameterTuningJobName"]
         arn = self._arn("hyper-parameter-tuning-job", name)
         with self._new(self.hyper_parameter_tuning_jobs, name, in_use(_TAKEN.format(arn=arn))) as keep:
@@ -177,6 +180,7 @@ class Backend(SageMakerModelBackend):
         transform.check_request(request)
         model = self._model(request["ModelName"]).describe()
         engine.check_role(model["ExecutionRoleArn"])
+        engine.check_output_key(model["ExecutionRoleArn"], request["TransformOutput"])
         self._check_input(request, model["ExecutionRoleArn"])
         name = request["TransformJobName"]
         arn = self._arn("transform-job", name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baton_local import accounts
+from baton_local import accounts, iam
 from baton_local.context import CloudContext
 from baton_local.sagemaker.errors import validation
 from baton_local.sagemaker.events import Emit, Emitter
@@ -103,6 +103,16 @@ def check_role(role_arn: str) -> None:
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
             f"'{_SERVICE}' to assume the role."
         )
+
+
+def check_output_key(role_arn: str, output: dict[str, Any]) -> None:
+    """Raise ValidationException unless the role may encrypt with the KMS key of a job's output, where it names one.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_OutputDataConfig.html
+    """
+    key = output.get("KmsKeyId")
+    if key and not iam.role_may(role_arn, "kms:Encrypt", key):
+        raise validation(f"The role {role_arn} must be allowed kms:Encrypt on {key}, the KMS key of the output.")
 
 
 def _trusts_sagemaker(role_arn: str) -> bool:

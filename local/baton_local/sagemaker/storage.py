@@ -91,11 +91,12 @@ def _unreadable(item: S3Object, error: AwsError) -> ClientError:
     return ClientError(f"Data download failed: s3://{item.bucket}/{item.key}: {_code(error)}: {_message(error)}")
 
 
-def write(session: Session, uri: str, body: bytes) -> None:
-    """Write an object; raise ClientError if the role may not."""
+def write(session: Session, uri: str, body: bytes, kms_key: str = "") -> None:
+    """Write an object, under a KMS key if one is given; raise ClientError if the role may not."""
     bucket, key = split_uri(uri)
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
     try:
-        session.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+        session.client("s3").put_object(Bucket=bucket, Key=key, Body=body, **encryption)
     except AwsError as error:
         raise ClientError(f"Artifact upload failed: {uri}: {_code(error)}: {_message(error)}") from error
 

@@ -108,6 +108,7 @@ class TrainingJob(Job):
             "session": started.session(self.description["RoleArn"], self.region).as_dict(),
             "job": {name: value for name, value in job.items() if value is not None},
             "artefact": self.artefact,
+            "kms_key": self.description["OutputDataConfig"].get("KmsKeyId", ""),
             "cache": str(started.channel_cache),
         }
 

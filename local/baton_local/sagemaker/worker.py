@@ -48,7 +48,8 @@ class _Log:
 def train(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Run the training container: read the channels, cluster, write model.tar.gz; return the metrics.
 
-    ``request``: ``session``, ``job`` (a DescribeTrainingJob answer), ``artefact`` (URI), ``cache`` (folder).
+    ``request``: ``session``, ``job`` (a DescribeTrainingJob answer), ``artefact`` (URI), ``kms_key`` (may be empty),
+    ``cache`` (folder).
     """
     session = storage.Session(**request["session"])
     job = request["job"]
@@ -56,7 +57,7 @@ def train(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     try:
         metrics, centres = _train(session, request, tell, log)
         tell("Uploading")
-        storage.write(session, request["artefact"], kmeans.save_model(centres))
+        storage.write(session, request["artefact"], kmeans.save_model(centres), request.get("kms_key", ""))
     except ClientError as error:
         log.line(f"[ERROR] Customer Error: {error.args[0]}")
         raise
@@ -111,9 +112,11 @@ def transform(request: dict[str, Any], _tell: Tell) -> dict[str, Any]:
         centres = _load_model(session, request["model_url"])
         source = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
         items = storage.list_objects(session, source)
+        output = job["TransformOutput"]
         for item in items:
             answer = _transform_object(storage.read(session, item), job, centres)
-            storage.write(session, output_uri(job["TransformOutput"]["S3OutputPath"], source, item.key), answer)
+            uri = output_uri(output["S3OutputPath"], source, item.key)
+            storage.write(session, uri, answer, output.get("KmsKeyId", ""))
     except (FormatError, ClientError) as error:
         log.line(f"[ERROR] {error}")
         raise ClientError(_SEE_LOGS) if isinstance(error, FormatError) else error from error

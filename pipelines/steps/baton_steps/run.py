@@ -29,7 +29,8 @@ _SUFFIXES = {
 class Run:
     """What every step is told about its run; it travels between the steps as a JSON object.
 
-    ``expires_at``: ISO 8601, UTC, the value of the tag. ``poll_seconds``: between two looks at a job.
+    ``expires_at``: ISO 8601, UTC, the value of the tag. ``kms_key_arn``: what encrypts the jobs' output; empty for the
+    account's own key of S3. ``poll_seconds``: between two looks at a job.
     ``pipeline_run_id``: the pipeline run that has claimed the work; empty before that.
     """
 
@@ -41,6 +42,7 @@ class Run:
     table: str
     role_arn: str
     training_image: str
+    kms_key_arn: str = ""
     poll_seconds: float = 20.0
     pipeline_run_id: str = ""
 
@@ -66,6 +68,14 @@ class Run:
             "baton:expires-at": self.expires_at,
         }
         return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+    def output(self, uri: str) -> dict[str, str]:
+        """Return where a job writes, and under which key; without one SageMaker takes S3's default, not the bucket's.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_OutputDataConfig.html
+        """
+        key = {"KmsKeyId": self.kms_key_arn} if self.kms_key_arn else {}
+        return {"S3OutputPath": uri, **key}
 
     def client(self, service: str) -> Any:
         """Return a client of an AWS service in the run's region."""

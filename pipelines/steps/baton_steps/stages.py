@@ -91,7 +91,7 @@ def tune(run: Run, search: Search, machines: Machines, train_data: str, test_dat
         "AlgorithmSpecification": {"TrainingImage": run.training_image, "TrainingInputMode": "File"},
         "RoleArn": run.role_arn,
         "InputDataConfig": [_channel("train", train_data), _channel("test", test_data)],
-        "OutputDataConfig": {"S3OutputPath": output},
+        "OutputDataConfig": run.output(output),
         **machines.request(),
     }
     request = {"HyperParameterTuningJobConfig": search.request(), "TrainingJobDefinition": definition}
@@ -116,7 +116,7 @@ def train(run: Run, hyperparameters: Mapping[str, str], machines: Machines, trai
         "AlgorithmSpecification": {"TrainingImage": run.training_image, "TrainingInputMode": "File"},
         "RoleArn": run.role_arn,
         "InputDataConfig": [_channel("train", train_data)],
-        "OutputDataConfig": {"S3OutputPath": output},
+        "OutputDataConfig": run.output(output),
         **machines.request(),
     }
     description = Jobs(run).finish(jobs.TRAINING, name, request)
@@ -178,7 +178,7 @@ def transform(
             "SplitType": "Line",
             "CompressionType": "None",
         },
-        "TransformOutput": {"S3OutputPath": output, "AssembleWith": "Line"},
+        "TransformOutput": {**run.output(output), "AssembleWith": "Line"},
         "TransformResources": {"InstanceType": instance_type, "InstanceCount": instance_count},
     }
     description = Jobs(run).finish(jobs.TRANSFORM, run.name("transform"), request)

@@ -448,6 +448,57 @@ def test_pod_identity_gives_a_service_account_its_role(cloud: Cloud):
     assert denied[0] == "ResourceNotFoundException"
 
 
+@pytest.mark.parametrize(
+    ("tag", "value", "given"),
+    [
+        ("kubernetes-namespace", "kubeflow", True),
+        ("kubernetes-namespace", "other", False),
+        ("kubernetes-service-account", "tagged", True),
+        ("kubernetes-service-account", "other", False),
+        ("eks-cluster-arn", f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/c", True),
+        ("eks-cluster-arn", f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/other", False),
+    ],
+)
+def test_pod_identity_gives_a_role_only_to_whom_its_trust_policy_names_by_the_sessions_tags(
+    cloud: Cloud, tag: str, value: str, given: bool
+):
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Service": "pods.eks.amazonaws.com"},
+        "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Condition": {"StringEquals": {f"aws:RequestTag/{tag}": value, "aws:SourceAccount": ACCOUNT}},
+    }
+    role = pods_role(cloud, f"tagged-{tag}-{given}", trust)
+    eks, place = cloud.client("eks", REGION), {"clusterName": "c", "namespace": "kubeflow", "serviceAccount": "tagged"}
+    made = eks.create_pod_identity_association(**place, roleArn=role)["association"]
+    try:
+        assert (pod_credentials("kubeflow", "tagged") is not None) is given
+    finally:
+        eks.delete_pod_identity_association(clusterName="c", associationId=made["associationId"])
+
+
+def test_a_role_uses_a_key_by_the_service_whose_data_it_encrypts(cloud: Cloud):
+    key = cloud.client("kms", REGION).create_key()["KeyMetadata"]["Arn"]
+    queue = cloud.client("sqs", REGION).create_queue(QueueName="of-a-key", Attributes={"KmsMasterKeyId": key})
+    url = queue["QueueUrl"]
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:of-a-key"
+
+    def sent(name: str, via: str, *actions: str) -> str:
+        condition = {"StringEquals": {"kms:ViaService": f"{via}.{REGION}.amazonaws.com"}}
+        using = {"Effect": "Allow", "Action": list(actions), "Resource": key, "Condition": condition}
+        role = cloud.role(name, {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn}, using)
+        sqs = cloud.as_role(role, "sqs", REGION)
+        try:
+            sqs.send_message(QueueUrl=url, MessageBody="x")
+        except ClientError as error:
+            return str(error)
+        return "sent"
+
+    assert sent("by-sqs", "sqs", "kms:GenerateDataKey", "kms:Decrypt") == "sent"
+    assert "kms:GenerateDataKey" in sent("by-s3", "s3", "kms:GenerateDataKey", "kms:Decrypt")
+    assert "kms:Decrypt" in sent("half", "sqs", "kms:GenerateDataKey")
+
+
 def web_identity_trust(subject: str, audience: str = "sts.amazonaws.com") -> dict[str, Any]:
     issuer = "oidc.eks.eu-west-1.amazonaws.com/id/ABC"
     return {

@@ -123,6 +123,7 @@ def parameters(run_id, **changes):
         "bucket": "bucket",
         "role_arn": "arn:aws-cn:iam::123456789012:role/sagemaker",
         "training_image": "387376663083.dkr.ecr.cn-northwest-1.amazonaws.com.cn/kmeans:1",
+        "kms_key_arn": "",
         "container_image": "registry.example/steps:1",
         "train_data": f"{base}/data/train_data",
         "test_data": f"{base}/data/test_data",

@@ -277,6 +277,18 @@ class TestTrainingCalls:
         assert code == "ValidationException"
         assert message.startswith(f"Could not assume role {role}.")
 
+    def test_a_role_that_may_not_encrypt_the_output(self, account):
+        key = account.cloud.client("kms", account.region).create_key()["KeyMetadata"]["Arn"]
+        output = {"S3OutputPath": account.uri("models"), "KmsKeyId": key}
+        code, message = refusal(account.train, OutputDataConfig=output)
+        assert (code, f"must be allowed kms:Encrypt on {key}" in message) == ("ValidationException", True)
+        encrypting = {"Effect": "Allow", "Action": ["kms:Encrypt", "kms:GenerateDataKey"], "Resource": key}
+        role = account.make_role("encrypting", [*account.reading(), *account.writing(), encrypting])
+        description = account.training_end(account.train(OutputDataConfig=output, RoleArn=role))
+        assert description.get("FailureReason") is None
+        bucket, _, path = description["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("s3://").partition("/")
+        assert account.s3.head_object(Bucket=bucket, Key=path)["SSEKMSKeyId"] == key
+
     def test_refusals_and_limits_on_demand(self, account):
         account.faults({"refuse": {"DescribeTrainingJob": {"code": "ThrottlingException", "message": "Rate exceeded"}}})
         assert refusal(account.sagemaker.describe_training_job, TrainingJobName="x")[0] == "ThrottlingException"

@@ -115,6 +115,23 @@ def test_training_uses_the_hyperparameters_and_returns_the_artefact(run, sagemak
     assert made["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
 
 
+@pytest.mark.parametrize("key", [None, "arn:aws-cn:kms:cn-northwest-1:123456789012:key/1"])
+def test_what_jobs_write_is_encrypted_with_the_runs_key(run, sagemaker, logs, key):
+    """Where the stack has a key; without one, SageMaker is told none."""
+    run = world.make_run({"sagemaker": sagemaker, "logs": logs}, kms_key_arn=key or "")
+    finish_tuning(sagemaker, {})
+    stages.tune(run, search(), machines(), "s3://b/train", "s3://b/test", "s3://b/tuning/")
+    sagemaker.extra["training_job"] = {"ModelArtifacts": {"S3ModelArtifacts": ARTEFACT}}
+    stages.train(run, {}, machines(), "s3://b/train", "s3://b/model/")
+    stages.transform(run, "m", "s3://b/input/", "s3://b/predictions/", "ml.m5.large", 1, 4, 6)
+    outputs = [
+        sagemaker.things["hyper_parameter_tuning_job", run.name("tuning")]["TrainingJobDefinition"]["OutputDataConfig"],
+        sagemaker.things["training_job", run.name("training")]["OutputDataConfig"],
+        sagemaker.things["transform_job", run.name("transform")]["TransformOutput"],
+    ]
+    assert [output.get("KmsKeyId") for output in outputs] == [key] * 3
+
+
 def test_spot_training_may_wait_longer_than_it_runs(run, sagemaker):
     sagemaker.extra["training_job"] = {"ModelArtifacts": {"S3ModelArtifacts": ARTEFACT}}
     stages.train(run, {}, machines(spot_instances=True), "s3://b/train", "s3://b/model/")

@@ -1,0 +1,43 @@
+"""What a call needs of a KMS key: a service uses the key of encrypted data with the permissions of whoever calls it.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html,
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html,
+https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html,
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+"""
+
+from __future__ import annotations
+
+from baton_local.iam.calls import Call
+from baton_local.iam.names import action_prefix
+from baton_local.regions import url_suffix
+
+_READ, _WRITE, _SEND = ("kms:Decrypt",), ("kms:GenerateDataKey",), ("kms:GenerateDataKey", "kms:Decrypt")
+_USES = {
+    ("s3", "GetObject"): _READ,
+    ("s3", "HeadObject"): _READ,
+    ("s3", "PutObject"): _WRITE,
+    ("sns", "Publish"): _SEND,
+    ("sqs", "ReceiveMessage"): _READ,
+    ("sqs", "SendMessage"): _SEND,
+    ("sqs", "SendMessageBatch"): _SEND,
+    **{("dynamodb", name): _READ for name in ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan")},
+}
+
+
+def key_actions(call: Call) -> tuple[str, ...]:
+    """Return which actions on the key of what it reads or writes a call needs; none for most calls."""
+    return _USES.get((call.service, call.operation), ())
+
+
+def given_key(call: Call) -> str:
+    """Return the key that an object is to be written under, where the call itself names one, else ""."""
+    return str(call.headers.get("x-amz-server-side-encryption-aws-kms-key-id", ""))
+
+
+def via_service(call: Call) -> str:
+    """Return the condition key ``kms:ViaService`` of what a call's service asks of KMS, such as a host's name.
+
+    https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-via-service
+    """
+    return f"{action_prefix(call.service)}.{call.region}.{url_suffix(call.region)}"

@@ -1,0 +1,140 @@
+"""What a recorded question turns into when a stranger's thing takes the place of the run's: it must be refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from baton_local.iam.evaluator import Caller, Question
+from tests.support.permissions import Document, Mutation, Recording
+
+STRANGER = "a-strangers"
+RUN_TAG = "baton:run-id"
+_MAKING = ("sagemaker:Create", "sagemaker:AddTags")
+_ENDING = ("sagemaker:Stop", "sagemaker:Delete")
+
+
+@dataclass(frozen=True)
+class Strange:
+    """A question that nobody should be allowed: who asks, what is a stranger's in it, and the question itself."""
+
+    caller: Caller
+    what: str
+    question: Question
+
+    @property
+    def who(self) -> str:
+        """The role's logical id, or the service."""
+        return (self.caller.role_arn or self.caller.arn).rpartition("/")[2].removeprefix("baton-").partition("-")[0]
+
+    def __str__(self) -> str:
+        return f"{self.who} {self.question.action} {_kind(self.question.resource)}: {self.what}"
+
+
+def strange(recording: Recording) -> Iterator[Strange]:
+    """Yield what a recording's questions turn into, each of a kind once."""
+    seen = set()
+    for caller, question in recording.asked:
+        for what, changed in _changed(question):
+            found = Strange(caller, what, changed)
+            if (key := (str(found), question.resource)) not in seen:
+                seen.add(key)
+                yield found
+
+
+def allowed(recording: Recording, asked: list[Strange], documents: tuple[Document, ...]) -> set[str]:
+    """Return which of the strange questions some documents allow."""
+    replayed = replace(recording, asked=tuple((one.caller, one.question) for one in asked), documents=documents)
+    refused = replayed.decisions(documents)
+    return {str(one) for one, decision in zip(asked, refused, strict=True) if decision}
+
+
+def widened(recording: Recording) -> Iterator[Mutation]:
+    """Yield each bound of the stack's own documents, taken away: one key of a condition, or the resources."""
+    for document in recording.documents:
+        if document.aws_managed:
+            continue
+        for index, statement in enumerate(document.content["Statement"]):
+            if statement["Effect"] != "Allow":
+                continue
+            # A resource's own policy counts for that resource only, whatever it names.
+            if statement.get("Resource", "*") != "*" and not document.resources:
+                yield _wider(document, index, "resource", {"Resource": "*"})
+            for operator, block in statement.get("Condition", {}).items():
+                for key in block:
+                    yield _wider(document, index, f"{operator} {key}", _without(statement, operator, key))
+
+
+def _without(statement: Any, operator: str, key: str) -> dict[str, Any]:
+    rest = {o: {k: v for k, v in b.items() if (o, k) != (operator, key)} for o, b in statement["Condition"].items()}
+    return {"Condition": {o: b for o, b in rest.items() if b}}
+
+
+def _wider(document: Document, index: int, value: str, change: dict[str, Any]) -> Mutation:
+    statements = list(document.content["Statement"])
+    sid = str(statements[index].get("Sid", index))
+    statements[index] = {**statements[index], **change}
+    wider = replace(document, content={**document.content, "Statement": statements})
+    return Mutation(document, sid, "bound", value, wider, document.content["Statement"][index])
+
+
+def _changed(question: Question) -> Iterator[tuple[str, Question]]:
+    resource = _of_a_stranger(question)
+    if resource:
+        yield "another's", replace(question, resource=resource)
+    for key, foreign, may_lack in _keys(question):
+        yield f"{key} of another", replace(question, keys={**question.keys, key: foreign})
+        if may_lack:
+            yield f"no {key}", replace(question, keys={k: v for k, v in question.keys.items() if k != key})
+
+
+def _of_a_stranger(question: Question) -> str:
+    """Return the ARN of a like thing that is no run's, or another's; "" where the question names none."""
+    parts = question.resource.split(":", 5)
+    if len(parts) < 6:
+        return ""
+    service, rest = parts[2], parts[5]
+    if service == "s3":
+        changed = f"{STRANGER}{rest}"
+    elif service == "kms" or ("/" not in rest and ":" not in rest):
+        changed = f"{rest.rpartition('/')[0]}/{STRANGER}" if "/" in rest else STRANGER
+    else:
+        cut = min(place for place in (rest.find("/"), rest.find(":")) if place >= 0)
+        changed = f"{rest[: cut + 1]}{STRANGER}-{rest[cut + 1 :].lstrip('/')}"
+    return ":".join([*parts[:5], changed])
+
+
+def _kind(resource: str) -> str:
+    """Return a resource's service and type, such as ``sagemaker/endpoint``; of an object and of a bucket ``s3``."""
+    parts = resource.split(":", 5)
+    if len(parts) < 6 or parts[2] == "s3":
+        return "s3" if len(parts) == 6 else resource
+    kind = re.match(r"([a-zA-Z-]+)[/:]", parts[5])
+    return f"{parts[2]}/{kind[1]}" if kind else parts[2]
+
+
+def _keys(question: Question) -> Iterator[tuple[str, str | list[str], bool]]:
+    """Yield each key that bounds the question's action, a stranger's value, and whether a request can lack the key."""
+    action, keys = question.action, question.keys
+    if action.startswith(_MAKING):
+        yield f"aws:RequestTag/{RUN_TAG}", STRANGER, True
+    if action == "sagemaker:AddTags":
+        yield "sagemaker:TaggingAction", STRANGER, True
+    if action.startswith(_ENDING):
+        yield f"aws:ResourceTag/{RUN_TAG}", STRANGER, True
+    if action == "sagemaker:DeleteTags":
+        yield "aws:TagKeys", ["baton:expires-at", RUN_TAG], True
+    if action.startswith("dynamodb:"):
+        yield "dynamodb:LeadingKeys", [STRANGER], False
+    if action == "iam:PassRole":
+        yield "iam:PassedToService", STRANGER, True
+    if action == "events:PutEvents":
+        yield "events:source", [STRANGER], True
+    if action.startswith("kms:") and "kms:ViaService" in keys:
+        yield "kms:ViaService", STRANGER, True
+    if action == "s3:ListBucket" and "s3:prefix" in keys:
+        yield "s3:prefix", STRANGER, True
+    if "aws:SourceArn" in keys:
+        yield "aws:SourceArn", f"arn:aws:events:eu-west-1:123456789012:rule/{STRANGER}", True
