@@ -36,7 +36,7 @@ demo: setup ## Run the whole story on this machine: upload, train, serve, predic
 	$(BIN)/baton local run
 
 test: setup ## Run every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines, event patterns
 	$(BIN)/ruff check .

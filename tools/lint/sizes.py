@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 BUILDS = ROOT / ".aws-sam" / "baton-local"
 MEGABYTE = 1_000_000
 HOT_FUNCTION_BYTES = MEGABYTE
-LAYER_BYTES = 10 * MEGABYTE
+LAYER_BYTES = 30 * MEGABYTE
 # Lambda's own limit for a function with its layers.
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 LAMBDA_BYTES = 250 * 1024 * 1024
