@@ -19,6 +19,7 @@ _PLAN: Mapping[str, type] = {
     **dict.fromkeys(("created_at", "deadline_at", "heartbeat_seconds"), int),
     **dict.fromkeys(("dataset", "parameters", "smoke_test", "after", "stages"), dict),
     **dict.fromkeys(("names", "uris", "images", "tags"), dict),
+    "kms_key_arn": object,
 }
 
 
