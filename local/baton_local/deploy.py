@@ -1,7 +1,7 @@
 """From the repository to a stack on the embedded cloud: the real ``sam build``, then a change set.
 
-``sam deploy`` does the same against the same endpoint (``sam_deploy`` runs it), but needs about ten seconds more for
-its start and for zipping; so what is packaged here is kept beside the build, by its content.
+``sam deploy`` does the same against the same endpoint, but needs about ten seconds more for its start and for zipping;
+so what is packaged here is kept beside the build, by its content.
 """
 
 from __future__ import annotations
@@ -320,24 +320,6 @@ def outputs(cloud: Cloud, stack_name: str, region: str) -> dict[str, str]:
     """Return a stack's outputs by key."""
     described = cloud.client("cloudformation", region).describe_stacks(StackName=stack_name)["Stacks"][0]
     return {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", [])}
-
-
-def sam_deploy(
-    cloud: Cloud, stack_name: str, region: str, parameters: Mapping[str, str], built: Build
-) -> dict[str, str]:
-    """Do the same by the real ``sam deploy --resolve-s3``; return the stack's outputs."""
-    given = {"Runtime": built.runtime, **parameters}
-    arguments = ["deploy", "--template-file", str(built.template), "--stack-name", stack_name, "--region", region]
-    arguments += ["--resolve-s3", "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
-    arguments += ["--capabilities", *CAPABILITIES]
-    arguments += ["--parameter-overrides", *(f"ParameterKey={k},ParameterValue={v}" for k, v in given.items())]
-    try:
-        _sam(*arguments, cwd=built.folder, environment={**sam_environment(), **cloud.environment(region)})
-    except DeployError as error:
-        cloudformation = cloud.client("cloudformation", region)
-        reasons = _reasons(cloudformation, stack_name) if _status(cloudformation, stack_name) else ""
-        raise DeployError(f"{error}\n{reasons}".rstrip()) from error
-    return outputs(cloud, stack_name, region)
 
 
 def teardown(cloud: Cloud, stack_name: str, region: str) -> list[str]:

@@ -174,12 +174,15 @@ class Stage:
     def wait_for_state(self, execution: str, state: str) -> None:
         """Return as soon as an execution has entered a state."""
         history = History(self.deployment.client("stepfunctions"), execution)
+        before = GRAPH[GRAPH.index(state) - 1] if state in GRAPH else None
 
-        def entered() -> bool:
+        def entered(one: str | None) -> bool:
             history.read()
-            return state in [visit.name for visit in history.visits]
+            return one is None or bool({one, state} & {visit.name for visit in history.visits})
 
-        wait_until(entered, f"the run never came to {state}", pause=0.02)
+        # Some states are over at once; but who looks for them all the time takes the processor from the run.
+        wait_until(lambda: entered(before), f"the run never came near {state}", pause=0.1)
+        wait_until(lambda: entered(state), f"the run never came to {state}", pause=0.02)
 
     def _post(self, url: str, body: Mapping[str, object], method: str) -> None:
         request = urllib.request.Request(

@@ -16,7 +16,6 @@ from pathlib import Path
 from baton.names import Names, tags_of
 from baton_local import datasets
 from baton_local.deployment import Deployment, repository
-from baton_local.history import History
 from baton_local.run import NotStarted, Run
 from tests.e2e.conftest import QUICK, Stage
 
@@ -172,7 +171,7 @@ class Flows:
         for kind in JOBS:
             with self._slow(kind):
                 run, execution, run_id = self._started()
-                self._wait_for_state(execution, f"Await {kind}")
+                self.stage.wait_for_state(execution, f"Await {kind}")
                 self._wait_for_job(kind, run_id)
                 self._leave_an_upload_unfinished(run_id)
                 self.stepfunctions.stop_execution(executionArn=execution, error="Stopped", cause="A person stopped it.")
@@ -211,7 +210,7 @@ class Flows:
             refuse={"DeleteModel": {"code": "AccessDeniedException", "message": "An SCP says no."}},
         )
         run, execution, run_id = self._started()
-        self._wait_for_state(execution, "Smoke-test endpoint")
+        self.stage.wait_for_state(execution, "Smoke-test endpoint")
         with self.stage.without_hourly_rounds():
             self.stepfunctions.stop_execution(executionArn=execution)
             run.wait_for_sweep(execution)
@@ -362,15 +361,6 @@ class Flows:
         except self.sagemaker.exceptions.ClientError:
             return ""
         return str(answer[f"{camel}Status"])
-
-    def _wait_for_state(self, execution: str, state: str) -> None:
-        history = History(self.stepfunctions, execution)
-
-        def entered() -> bool:
-            history.read()
-            return state in [visit.name for visit in history.visits]
-
-        self._wait(entered)
 
     def _terminate_pipeline_run(self, run_id: str) -> None:
         found = self.deployment.kfp.run_called(run_id)

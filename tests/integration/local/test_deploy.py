@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -191,21 +190,3 @@ def test_functions_in_a_vpc_with_reserved_concurrency(cloud: Cloud, built):
     }
     assert [(name.split("-")[1][:6], n) for name, n in reserved.items() if n] == [("Settle", 12)]
     deploy.teardown(cloud, "inside", region)
-
-
-def test_the_real_sam_cli_deploys_updates_and_deletes(cloud: Cloud, built):
-    region = "eu-central-1"
-    outputs = deploy.sam_deploy(cloud, "by-sam", region, PARAMETERS, built)
-    assert outputs["RunBucketName"].startswith("by-sam-runbucket-")
-
-    changed = deploy.sam_deploy(cloud, "by-sam", region, {**PARAMETERS, "HeartbeatSeconds": "60"}, built)
-    assert changed["RunBucketName"] == outputs["RunBucketName"]
-    stack = cloud.client("cloudformation", region).describe_stacks(StackName="by-sam")["Stacks"][0]
-    assert stack["StackStatus"] == "UPDATE_COMPLETE"
-
-    environment = {**deploy.sam_environment(), **cloud.environment(region)}
-    command = ["sam", "delete", "--stack-name", "by-sam", "--region", region, "--no-prompts"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    with pytest.raises(cloud.client("cloudformation", region).exceptions.ClientError, match="does not exist"):
-        cloud.client("cloudformation", region).describe_stacks(StackName="by-sam")
