@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from baton_local import bus, s3_listing
+from baton_local import bus, listings
 from baton_local.context import CloudContext
 from baton_local.seams import register, replace
 
@@ -47,7 +47,7 @@ _now = threading.local()
 def install(context: CloudContext) -> None:
     """Replace what moto's S3 sends to EventBridge, send what it leaves out, and let it list while others write."""
     del context
-    s3_listing.install()
+    listings.install()
     notifications, models = "moto.s3.notifications", "moto.s3.models"
     replace(notifications, "_send_event_bridge_message", _send, ("account_id", "bucket", "event_name", "key"))
     _moto["send_event"] = register(notifications, "send_event", ("account_id", "event_name", "bucket", "key"))

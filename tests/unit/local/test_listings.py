@@ -1,4 +1,4 @@
-"""S3's listings while others write and delete."""
+"""Listings, of S3 above all, while others write and delete."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 import boto3
 import moto.s3.models
+import moto.sns.models
 import pytest
 from moto import mock_aws
 
-from baton_local import s3_listing, seams
+from baton_local import listings, seams
 
 
 @pytest.fixture
 def busy_bucket() -> Iterator[Any]:
     """A client of a bucket with one object, whose listings are guarded."""
-    s3_listing.install()
+    listings.install()
     with mock_aws():
         s3 = boto3.client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
         s3.create_bucket(Bucket="busy")
@@ -70,6 +71,20 @@ def test_a_listing_of_versions_copies_no_content(busy_bucket: Any) -> None:
     assert len(kept) == 4_000_000
 
 
+def test_a_subscription_is_made_though_others_subscribe_meanwhile(
+    busy_bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sns = boto3.client("sns", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    topic = sns.create_topic(Name="busy")["TopicArn"]
+
+    class Busy(dict[str, Any]):
+        values = overtaken_once(dict.values, RuntimeError("dictionary changed size during iteration"))
+
+    backend = moto.sns.models.sns_backends["123456789012"]["us-east-1"]
+    monkeypatch.setattr(backend, "subscriptions", Busy())
+    assert sns.subscribe(TopicArn=topic, Protocol="https", Endpoint="https://example.org")["SubscriptionArn"]
+
+
 def test_what_keeps_changing_is_an_error_in_the_end() -> None:
     looks = []
 
@@ -78,5 +93,5 @@ def test_what_keeps_changing_is_an_error_in_the_end() -> None:
         raise KeyError("gone")
 
     with pytest.raises(KeyError):
-        s3_listing.again(look)
+        listings.again(look)
     assert len(looks) == 20

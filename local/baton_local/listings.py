@@ -1,4 +1,7 @@
-"""S3's listings: quick, though moto copies all that a bucket holds, and right while others write and delete."""
+"""S3's listings: quick, though moto copies all that a bucket holds, and right while others write and delete.
+
+So are SNS's subscriptions right while others subscribe.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ def install() -> None:
         ),
     ):
         _open(models, f"S3Backend.{operation}", parameters)
+    _open("moto.sns.models", "SNSBackend._find_subscription", ("self", "topic_arn", "endpoint", "protocol"))
+    _open("moto.sns.models", "SNSBackend._get_topic_subscriptions", ("self", "topic"))
 
 
 def _open(module: str, attribute: str, parameters: tuple[str, ...]) -> None:
