@@ -210,7 +210,7 @@ def check_images(patient: Patient) -> Iterator[Finding]:
         yield _judge(
             "image",
             bool(image),
-            f"{image}",
+            str(image),
             f"{pipeline.name} knows no image account for {patient.region}: add the one that AWS documents, or let each "
             "run name an image by parameters.training_image, from a repository called kmeans.",
             f"${{EDITOR:-vi}} pipelines/{pipeline.name}/pipeline.toml",

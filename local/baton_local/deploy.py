@@ -50,9 +50,6 @@ class Cloud(Protocol):
     def client(self, service: str, region: str) -> Any:
         """Return a boto3 client of the administrator."""
 
-    def environment(self, region: str) -> dict[str, str]:
-        """Return the environment that points AWS tools at the cloud."""
-
 
 @dataclass(frozen=True)
 class Build:

@@ -7,7 +7,6 @@ cloud's log of decisions afterwards.
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from baton.names import Names, tags_of
 from baton_local import datasets
 from baton_local.deployment import Deployment, repository
 from baton_local.run import NotStarted, Run
-from tests.e2e.conftest import QUICK, Stage
+from tests.e2e.conftest import QUICK, Stage, wait_until
 
 PATIENCE_SECONDS = 45.0
 JOBS = {
@@ -371,7 +370,4 @@ class Flows:
         self._wait(lambda: self.deployment.leftovers() == [])
 
     def _wait(self, true: Callable[[], bool]) -> None:
-        until = time.monotonic() + PATIENCE_SECONDS
-        while not true():
-            assert time.monotonic() < until, "it did not happen in time"
-            time.sleep(0.1)
+        wait_until(true, "it did not happen in time", pause=0.1, seconds=PATIENCE_SECONDS)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from baton_cli.main import main
 from baton_local.deployment import repository
 from baton_local.run import Run
-from tests.e2e.conftest import QUICK, Stage
+from tests.e2e.conftest import QUICK, Stage, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 
@@ -43,14 +42,6 @@ def _states(stage: Stage, execution: str) -> list[str]:
     pages = stage.deployment.client("stepfunctions").get_paginator("get_execution_history")
     events = [event for page in pages.paginate(executionArn=execution) for event in page["events"]]
     return [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
-
-
-def wait_until(true: Callable[[], object], otherwise: str, seconds: float = 120.0) -> None:
-    """Return once something is true; fail where it never is."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, otherwise
-        time.sleep(0.1)
 
 
 def _upload_event(stage: Stage, key: str, version: str, size: int) -> str:
