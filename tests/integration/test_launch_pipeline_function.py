@@ -126,7 +126,7 @@ def test_a_login_page_is_no_reason_to_try_again(launch: Function, server: Server
 
 def test_a_run_that_was_ended_is_not_launched(launch: Function, server: Server, request_of: Any) -> None:
     request = request_of("t/0")
-    runs().end(request["plan"]["run_id"])
+    runs().end_badly(request["plan"]["run_id"])
     with pytest.raises(RunEnded):
         launch(request)
     assert server.fake.runs == {}

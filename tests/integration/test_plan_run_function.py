@@ -117,7 +117,7 @@ def test_an_input_that_is_no_object_is_refused(plan_run: Function, content: Any)
 def test_a_run_that_was_ended_is_not_planned_again(plan_run: Function) -> None:
     put(KEY, b"data")
     request = planned(dataset=f"s3://baton-runs/{KEY}")
-    runs().end(plan_run(request)["run_id"])
+    runs().end_badly(plan_run(request)["run_id"])
     with pytest.raises(RunEnded):
         plan_run(request)
 

@@ -126,7 +126,7 @@ def test_the_row_width_is_the_plan_s(prepare_data: Function) -> None:
 
 def test_an_ended_run_gets_no_data(prepare_data: Function) -> None:
     event = planned(put(UPLOAD, good()))
-    runs().end(RUN_ID)
+    runs().end_badly(RUN_ID)
     with pytest.raises(RunEnded):
         prepare_data(event)
     assert keys() == {UPLOAD}
@@ -141,7 +141,7 @@ def test_a_run_that_ends_in_the_middle_gets_no_manifest(
 
     def ends_after_the_second(artefact: Any, *rest: Any) -> Any:
         if artefact.name == "valid":
-            runs().end(RUN_ID)
+            runs().end_badly(RUN_ID)
         return whole(artefact, *rest)
 
     monkeypatch.setattr(module, "_put", ends_after_the_second)

@@ -190,7 +190,7 @@ def test_a_redrive_after_clean_up_is_refused_even_where_the_outcome_is_there(dep
     open_run()
     train()
     deployment.settle(completed())
-    runs().end(RUN_ID)
+    runs().end_badly(RUN_ID)
     with pytest.raises(RunEnded, match="start a new execution"):
         deployment.register("token-0", redrive_count=1)
     assert deployment.states.sent == []
@@ -231,7 +231,7 @@ def test_nothing_is_awaited_after_the_tombstone_or_the_deadline(deployment: Depl
     open_run(deadline_in=-1)
     with pytest.raises(DeadlineExceeded):
         deployment.register()
-    runs().end(RUN_ID)
+    runs().end_badly(RUN_ID)
     with pytest.raises(RunEnded):
         deployment.register()
 

@@ -124,7 +124,7 @@ def test_an_endpoint_that_goes_on_failing_is_told_by_its_kind(
 
 
 def test_an_ended_run_asks_nothing(smoke_test: Function, runtime: Runtime) -> None:
-    runs().end(RUN_ID)
+    runs().end_badly(RUN_ID)
     with pytest.raises(RunEnded):
         smoke_test({"plan": plan()})
     assert runtime.paths == []

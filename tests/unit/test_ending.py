@@ -28,6 +28,7 @@ from tests.support.ending_world import (
     START,
     EndingWorld,
     FakeRun,
+    Killed,
     Thing,
     refuse,
 )
@@ -600,6 +601,29 @@ def test_an_execution_that_succeeded_keeps_its_endpoint_and_is_not_asked_about_a
     world.stepfunctions.status = None
     assert actions(world.finish(succeeded=None))["endpoint"] == "kept"
     assert world.calls.count("States.DescribeExecution") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(s, "confirmed_at" if s == "SUCCEEDED" else "ended_badly_at") for s in EXECUTION_STATUSES if _ends(s)],
+)
+def test_the_tombstone_says_in_one_update_how_the_run_ended(status: str, says: str) -> None:
+    world = EndingWorld()
+    world.stepfunctions.status = status
+
+    def kill(_number: int) -> None:
+        if "ended_at" in world.row:
+            raise Killed
+
+    world.interrupt = kill
+    with pytest.raises(Killed):
+        world.call(succeeded=None)
+    assert world.calls == ["GetItem run", "States.DescribeExecution", "UpdateItem run"]
+    assert says in world.row
+    world.interrupt = lambda number: None
+    world.finish(succeeded=None)
+    assert world.calls.count("States.DescribeExecution") == 1
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
 
 
 @pytest.mark.parametrize("status", [s for s in EXECUTION_STATUSES if not _ends(s)])

@@ -84,6 +84,8 @@ def test_killed_after_any_call_and_run_again_it_ends_as_if_undisturbed(name: str
         with pytest.raises(Killed):
             world.finish(succeeded)
         world.interrupt = lambda calls: None
+        says_how = {"ended_well", "ended_badly_at", "confirmed_at"} & set(world.row)
+        assert says_how or "ended_at" not in world.row, f"killed after call {number}, {world.calls[number - 1]}"
         assert outcome(world, succeeded) == expected, f"killed after call {number}, {world.calls[number - 1]}"
 
 
@@ -225,6 +227,55 @@ def overtaken_by_redrive(world: EndingWorld, number: int, succeeds: bool) -> boo
     return None if world.stepfunctions.status == "ABORTED" else bool(refused)
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_no_run_succeeds_whose_hold_the_sweep_of_its_abort_cut_short(dies: bool) -> None:
+    """Redriven in Hold endpoint after any call of the sweep, of which the hold outlasts any number of further ones.
+
+    Where the sweep dies there and then, the next one goes on in its place.
+    """
+    seen = set()
+    for redriven_after in range(1, CALLS_OF_A_SWEEP):
+        for held_until in range(redriven_after, 2 * CALLS_OF_A_SWEEP):
+            world = EndingWorld(after="hold")
+            world.stepfunctions.status = "ABORTED"
+            seen.add(redriven_in_hold(world, redriven_after, held_until, dies))
+    assert seen == {("succeeded", "whole"), ("refused", "whole"), ("refused", "cut short")}
+
+
+def redriven_in_hold(world: EndingWorld, redriven_after: int, held_until: int, dies: bool) -> tuple[str, str]:
+    """Redrive the execution after a call of two sweeps, and let its hold end after another, or after both sweeps.
+
+    Returns how its own clean-up went, and what the hold had been until then.
+    """
+    went: list[tuple[str, str]] = []
+
+    def play(calls: int) -> None:
+        if calls == redriven_after:
+            world.stepfunctions.status = "RUNNING"
+        if calls == held_until:
+            world.interrupt = lambda calls: None
+            went.append(end_of_hold(world))
+        if calls == redriven_after and dies:
+            raise Killed
+
+    world.interrupt = play
+    for _ in range(2):
+        with suppress(Killed, NotGoneYet, Undecided):
+            world.call(succeeded=None)
+    world.interrupt = lambda calls: None
+    return went[0] if went else end_of_hold(world)
+
+
+def end_of_hold(world: EndingWorld) -> tuple[str, str]:
+    endpoint = world.sagemaker.things.get("endpoint")
+    whole = endpoint is not None and endpoint.status == "InService" and "model" in world.sagemaker.things
+    try:
+        world.finish(succeeded=True)
+    except RunEnded:
+        return "refused", "whole" if whole else "cut short"
+    return "succeeded", "whole" if whole else "cut short"
+
+
 def test_a_success_that_is_given_up_after_any_call_of_its_clean_up_keeps_nothing_and_never_says_so() -> None:
     _expected, calls = undisturbed("kept endpoint")
     for number in range(1, calls + 1):
@@ -234,6 +285,8 @@ def test_a_success_that_is_given_up_after_any_call_of_its_clean_up_keeps_nothing
             world.finish(succeeded)
         if number < calls:
             assert "endpoint_kept_at" not in world.row, f"after call {number}, {world.calls[number - 1]}"
+            # Who gave it up may have died since.
+            assert "receipt" not in world.row, f"after call {number}, {world.calls[number - 1]}"
         world.finish(succeeded=False)
         assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
 

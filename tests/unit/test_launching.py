@@ -251,7 +251,7 @@ def test_somebodys_run_of_the_same_name_is_neither_adopted_nor_terminated(world,
     facts = world.launch()
     assert facts["id"] != theirs["run_id"]
     assert len(world.posted) == 2
-    world.runs.end(world.run_id)
+    world.runs.end_badly(world.run_id)
     with pytest.raises(RunEnded):
         world.launch()
     assert {run["run_id"]: run["state"] for run in world.posted} == {
@@ -329,7 +329,7 @@ def test_two_posts_of_which_the_first_is_committed_last_leave_one_recorded_run(w
 
 
 def test_an_ended_run_launches_nothing(world):
-    world.runs.end(world.run_id)
+    world.runs.end_badly(world.run_id)
     with pytest.raises(RunEnded):
         world.launch()
     assert world.posted == []
@@ -345,7 +345,7 @@ def test_a_forgotten_run_launches_nothing(world):
 def test_a_run_that_is_stopped_between_claim_and_post_is_not_posted(world):
     def stopped(name, effect):
         reply = effect()
-        world.runs.end(world.run_id)
+        world.runs.end_badly(world.run_id)
         return reply
 
     on(world, "GET /runs", stopped)
@@ -356,7 +356,7 @@ def test_a_run_that_is_stopped_between_claim_and_post_is_not_posted(world):
 
 def test_a_run_that_is_stopped_during_the_post_is_recorded_and_terminated(world):
     def stopped(name, effect):
-        world.runs.end(world.run_id)
+        world.runs.end_badly(world.run_id)
         return effect()
 
     on(world, "POST /runs", stopped)
@@ -371,7 +371,7 @@ def test_a_retry_terminates_what_a_crashed_attempt_of_an_ended_run_left(world):
     on(world, "POST /runs", lose_answer)
     with pytest.raises(LaunchUncertain):
         world.launch()
-    world.runs.end(world.run_id)
+    world.runs.end_badly(world.run_id)
     with pytest.raises(RunEnded):
         world.launch()
     assert [run["state"] for run in world.posted] == ["CANCELING"]
@@ -380,7 +380,7 @@ def test_a_retry_terminates_what_a_crashed_attempt_of_an_ended_run_left(world):
 def test_a_run_that_has_ended_already_is_not_terminated_again(world):
     world.launch()
     world.posted[0]["state"] = "SUCCEEDED"
-    world.runs.end(world.run_id)
+    world.runs.end_badly(world.run_id)
     with pytest.raises(RunEnded):
         world.launch()
     assert not any("terminate" in call for call in world.calls)

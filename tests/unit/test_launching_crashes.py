@@ -108,7 +108,7 @@ def test_a_crash_at_any_call_of_a_run_that_is_then_stopped_leaves_nothing_runnin
     world.faults[number] = crash_after
     with pytest.raises(Crash):
         world.launch()
-    world.runs.end(world.run_id)
+    world.runs.end_badly(world.run_id)
     with pytest.raises(RunEnded):
         world.launch()
     assert all(run["state"] == "CANCELING" for run in world.posted)
@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_after_any_call_leaves_nothing_running(number):
     def stopped(name, effect):
         reply = effect()
         world.faults.clear()
-        world.runs.end(world.run_id)
+        world.runs.end_badly(world.run_id)
         return reply
 
     world.faults[number] = stopped
@@ -165,7 +165,7 @@ def posted_and_stopped():
     with pytest.raises(Crash):
         world.launch()
     world.faults.clear()
-    world.runs.end(world.run_id)
+    world.runs.end_badly(world.run_id)
     world.calls.clear()
     return world
 
@@ -178,7 +178,7 @@ def stopped_while_it_posts():
         reply = effect()
         # Who stops the run is another process: its call is neither counted nor crashed.
         called, faults, world.faults = list(world.calls), world.faults, {}
-        world.runs.end(world.run_id)
+        world.runs.end_badly(world.run_id)
         world.calls[:], world.faults = called, faults
         return reply
 

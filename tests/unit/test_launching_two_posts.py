@@ -139,7 +139,7 @@ def test_a_run_that_is_stopped_then_terminates_both_and_neither_claims_any_more(
     two = TwoPosts()
     for which in claimed:
         two.claims(which)
-    two.world.runs.end(two.world.run_id)
+    two.world.runs.end_badly(two.world.run_id)
     with pytest.raises(RunEnded):
         two.world.launch()
     assert {run["state"] for run in two.world.fake.runs.values()} <= {"CANCELING", "FAILED"}

@@ -462,7 +462,7 @@ def test_planning_again_gives_the_same_plan_and_one_row(world):
 
 
 def test_a_redriven_execution_of_an_ended_run_is_refused(world):
-    world.runs.end(world.plan({"dataset": URI})["run_id"])
+    world.runs.end_badly(world.plan({"dataset": URI})["run_id"])
     with pytest.raises(RunEnded):
         world.plan({"dataset": URI})
 

@@ -67,14 +67,14 @@ def test_a_planned_run_has_a_row_with_what_its_plan_fixed(runs: Runs) -> None:
 
 
 def test_planning_again_changes_nothing(runs: Runs) -> None:
-    runs.end(RUN_ID)
+    runs.end_badly(RUN_ID)
     again = runs.open({**PLAN, "deadline_at": START + 9999})
     assert (again["deadline_at"], "ended_at" in again) == (START + 7200, True)
 
 
 def test_a_run_that_was_ended_before_it_was_planned_is_opened_with_its_tombstone(items: MemoryItems) -> None:
     runs = Runs(items)
-    runs.end(RUN_ID)
+    runs.end_badly(RUN_ID)
     assert "ended_at" in runs.open(PLAN)
     with pytest.raises(RunEnded):
         runs.require_open(RUN_ID)
@@ -92,20 +92,20 @@ def test_an_open_run_is_returned_and_an_unknown_one_refused(runs: Runs) -> None:
 
 
 def test_a_run_with_a_tombstone_is_refused(runs: Runs) -> None:
-    runs.end(RUN_ID)
+    runs.end_badly(RUN_ID)
     with pytest.raises(RunEnded, match="start a new execution"):
         runs.require_open(RUN_ID)
 
 
 def test_the_first_tombstone_stays(runs: Runs, clock: Clock) -> None:
-    first = runs.end(RUN_ID)["ended_at"]
+    assert runs.end_well(RUN_ID)["ended_at"] == START
     clock.now += 100
-    assert runs.end(RUN_ID)["ended_at"] == first == START
+    assert runs.end_badly(RUN_ID)["ended_at"] == START
 
 
 def test_rows_are_remembered_longer_than_an_execution_can_be_redriven(runs: Runs, clock: Clock) -> None:
     clock.now += 7200
-    assert runs.end(RUN_ID)["expires_at"] > clock.now + REDRIVABLE_SECONDS
+    assert runs.end_badly(RUN_ID)["expires_at"] > clock.now + REDRIVABLE_SECONDS
     clock.now += REDRIVABLE_SECONDS
     with pytest.raises(RunEnded):
         runs.require_open(RUN_ID)
@@ -137,7 +137,7 @@ def test_a_lease_that_ran_out_is_free_for_the_next(runs: Runs, clock: Clock) -> 
 def test_nobody_claims_a_run_that_was_ended_or_never_planned(runs: Runs) -> None:
     with pytest.raises(RunEnded):
         runs.claim_launch("bt-0000000000000", "one", 60)
-    runs.end(RUN_ID)
+    runs.end_badly(RUN_ID)
     with pytest.raises(RunEnded):
         runs.claim_launch(RUN_ID, "one", 60)
 
@@ -173,7 +173,7 @@ def test_who_holds_the_lease_no_longer_does_not_renew_it(runs: Runs, clock: Cloc
 
 def test_a_lease_is_not_renewed_after_the_tombstone(runs: Runs) -> None:
     runs.claim_launch(RUN_ID, "one", 60)
-    runs.end(RUN_ID)
+    runs.end_badly(RUN_ID)
     with pytest.raises(RunEnded):
         runs.renew_launch(RUN_ID, "one", 60, needed_seconds=30)
 
@@ -240,7 +240,7 @@ def test_the_record_takes_the_place_of_the_mark(runs: Runs) -> None:
 
 def test_the_pipeline_run_is_recorded_even_after_the_tombstone(runs: Runs) -> None:
     runs.claim_launch(RUN_ID, "one", 60)
-    runs.end(RUN_ID)
+    runs.end_badly(RUN_ID)
     row = runs.record_launch(RUN_ID, "kfp-a")
     assert (row["pipeline_run_id"], "launch_lease_until" in row, "ended_at" in row) == ("kfp-a", False, True)
 
@@ -253,7 +253,7 @@ def test_the_run_that_claimed_the_work_is_awaited_before_the_one_that_was_launch
 
 def test_a_receipt_is_kept_with_its_time(runs: Runs, clock: Clock) -> None:
     clock.now += 10
-    row = runs.keep_receipt(RUN_ID, {"complete": True}, decided=runs.end(RUN_ID))
+    row = runs.keep_receipt(RUN_ID, {"complete": True}, decided=runs.end_badly(RUN_ID))
     assert json.loads(row["receipt"]) == {"complete": True}
     assert row["receipt_at"] == START + 10
     assert row["expires_at"] == START + 10 + REMEMBER_SECONDS
@@ -266,44 +266,45 @@ def test_a_success_writes_its_tombstone_and_that_it_is_one_in_one_update(runs: R
     assert runs.end_well(RUN_ID)["ended_at"] == START
 
 
-def test_a_success_whose_clean_up_was_overtaken_or_interrupted_may_be_told_again(runs: Runs) -> None:
-    runs.end(RUN_ID)
+def test_a_success_whose_clean_up_was_interrupted_may_be_told_again(runs: Runs) -> None:
+    decided = runs.end_well(RUN_ID)
     assert runs.end_well(RUN_ID)["ended_well"] is True
-    runs.keep_receipt(RUN_ID, {}, decided=runs.end(RUN_ID))
+    runs.keep_receipt(RUN_ID, {}, decided)
     assert runs.end_well(RUN_ID)["ended_well"] is True
-
-
-def test_a_success_after_a_clean_up_that_knew_of_none_is_refused(runs: Runs) -> None:
-    runs.keep_receipt(RUN_ID, {}, decided=runs.end(RUN_ID))
-    with pytest.raises(RunEnded, match="instead of redriving"):
-        runs.end_well(RUN_ID)
-    assert "ended_well" not in (runs.get(RUN_ID) or {})
 
 
 def test_a_run_that_was_given_up_never_succeeds_again(runs: Runs) -> None:
-    runs.end_well(RUN_ID)
-    runs.keep_receipt(RUN_ID, {}, decided=runs.end(RUN_ID))
+    runs.keep_receipt(RUN_ID, {}, decided=runs.end_well(RUN_ID))
+    runs.confirm(RUN_ID)
     row = runs.end_badly(RUN_ID)
     assert not {"ended_well", "receipt", "receipt_at", "confirmed_at"} & set(row)
-    with pytest.raises(RunEnded):
+    with pytest.raises(RunEnded, match="instead of redriving"):
         runs.end_well(RUN_ID)
-    assert "confirmed_at" not in runs.confirm(RUN_ID)
+    assert runs.confirm(RUN_ID) == row
     assert runs.end_badly(RUN_ID) == row
 
 
-@pytest.mark.parametrize("what", ["the state machine says that it succeeded", "its clean-up ends"])
-def test_who_asked_gives_a_run_up_only_as_it_saw_it(runs: Runs, clock: Clock, what: str) -> None:
-    seen = runs.end(RUN_ID)
-    if what == "its clean-up ends":
-        runs.end_well(RUN_ID)
-        seen = runs.keep_receipt(RUN_ID, {}, decided=seen)
+@pytest.mark.parametrize("says", ["ended_well", "ended_badly_at", "confirmed_at"])
+def test_the_tombstone_comes_in_the_same_update_as_how_the_run_ended(
+    items: MemoryItems, runs: Runs, clock: Clock, says: str
+) -> None:
+    write = {"ended_well": runs.end_well, "ended_badly_at": runs.end_badly, "confirmed_at": runs.confirm}[says]
+    clock.now += 5
+    row = write(RUN_ID)
+    assert (row["ended_at"], row["expires_at"], says in row) == (START + 5, START + 5 + REMEMBER_SECONDS, True)
+
+
+@pytest.mark.parametrize("saw", ["a run without a tombstone", "the tombstone of a success", "its receipt"])
+def test_who_asked_gives_a_run_up_only_as_it_saw_it(runs: Runs, clock: Clock, saw: str) -> None:
+    seen = runs.get(RUN_ID)
+    decided = runs.end_well(RUN_ID)
+    if saw != "a run without a tombstone":
+        seen = runs.keep_receipt(RUN_ID, {}, decided) if saw == "its receipt" else decided
         clock.now += 1
-        runs.keep_receipt(RUN_ID, {}, decided=seen)
-    else:
-        runs.end_well(RUN_ID)
+        decided = runs.keep_receipt(RUN_ID, {}, decided)
     with pytest.raises(ConditionFailed):
         runs.end_badly(RUN_ID, as_seen=seen)
-    assert "ended_badly_at" in runs.end_badly(RUN_ID, as_seen=runs.end(RUN_ID))
+    assert "ended_badly_at" in runs.end_badly(RUN_ID, as_seen=decided)
 
 
 def test_a_receipt_of_what_was_kept_is_not_stored_once_the_run_was_given_up(runs: Runs) -> None:

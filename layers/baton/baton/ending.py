@@ -3,7 +3,7 @@
 Who does not know that the run has ended asks Step Functions first, and does nothing while the execution goes on. Then
 the order is what makes it safe to call at any point, again, and by several callers at once:
 
-1. the tombstone, so that nothing new is started for the run;
+1. the tombstone, so that nothing new is started for the run, and in the same update how it ended;
 2. a survey, which fixes the cause of the failure in the run's row while the evidence still exists;
 3. requests to end everything that is this run's, each tried whatever becomes of the others;
 4. a second look, made after the pipeline run has ended: only what is not there any more counts as gone.
@@ -202,26 +202,69 @@ def clean_up(request: Request, tools: Tools) -> Receipt:
     for an endpoint of which only the execution's end says whether it stays, or where nothing is done, because nobody
     has ended the run and its execution goes on; and RunEnded for a success that comes after the run was ended.
     """
-    runs = Runs(tools.items)
+    runs, progress = Runs(tools.items), _Progress()
     with retryable_aws_errors():
-        known = runs.get(request.run_id)
-        _require_match(request, known)
-        if request.succeeded is None and "ended_at" not in (known or {}):
-            _require_over(request, tools.stepfunctions)
-        row = runs.end_well(request.run_id) if request.succeeded else runs.end(request.run_id)
-        ending = _Ending(tools, request, row)
+        row = _tombstone(request, runs, tools.stepfunctions, progress)
+        ending = _Ending(tools, request, row, progress)
         receipt = ending.carry_out() if "execution_arn" in row else ending.nothing_made()
-        runs.keep_receipt(request.run_id, receipt, ending.row)
+        runs.keep_receipt(request.run_id, receipt, decided=row)
     return receipt
+
+
+def _tombstone(request: Request, runs: Runs, stepfunctions: Any, progress: _Progress) -> Item:
+    """Write the tombstone with how the run ended and return the row; it says nothing of that where nobody can say."""
+    row = runs.get(request.run_id) or {}
+    _require_match(request, row)
+    if request.succeeded:
+        return runs.end_well(request.run_id)
+    if request.succeeded is False:
+        return runs.end_badly(request.run_id)
+    if "ended_at" not in row:
+        return _ask(request, runs, row, stepfunctions)
+    with progress.attempt():
+        return _ask(request, runs, row, stepfunctions)
+    return row
+
+
+def _ask(request: Request, runs: Runs, row: Item, stepfunctions: Any) -> Item:
+    """Ask Step Functions how the run ended, unless its row says so for good; return the row with the answer.
+
+    Raises Undecided while an execution goes on whose run nobody has ended: what told of its end is old, and it was
+    redriven since.
+    """
+    while _ended_well(row) is None:
+        status = status_of(stepfunctions, request.execution_arn)
+        if is_over(status):
+            row = _note_end(request.run_id, runs, row, status)
+        elif "ended_at" in row:
+            return row
+        else:
+            raise Undecided(f"The execution of run {request.run_id} is {status}, so nothing of the run is ended.")
+    return row
+
+
+def _note_end(run_id: str, runs: Runs, row: Item, status: str | None) -> Item:
+    if status == SUCCEEDED:
+        return runs.confirm(run_id)
+    try:
+        return runs.end_badly(run_id, as_seen=row)
+    except ConditionFailed as failed:
+        # The execution was redriven, and its own clean-up went on since this call read the row.
+        return failed.item
+
+
+def _ended_well(row: Item) -> bool | None:
+    """Return how a run ended, as its row says it for good; None while it does not."""
+    if "ended_badly_at" in row:
+        return False
+    return True if "confirmed_at" in row else None
 
 
 class _Ending:
     """One call's work on one run."""
 
-    def __init__(self, tools: Tools, request: Request, row: Item) -> None:
+    def __init__(self, tools: Tools, request: Request, row: Item, progress: _Progress) -> None:
         self._items = tools.items
-        self._runs = Runs(tools.items)
-        self._stepfunctions = tools.stepfunctions
         self._survey = Survey(tools.sagemaker)
         self._objects = RunObjects(tools.s3, Layout(tools.bucket, request.run_id))
         self._pipelines = tools.pipelines
@@ -231,14 +274,9 @@ class _Ending:
         self._run_id = request.run_id
         self._succeeded = request.succeeded
         self._redrive_count = request.redrive_count
-        self._ended_well: bool | None = None
+        self._ended_well = request.succeeded or _ended_well(row)
         self._row = row
-        self._progress = _Progress()
-
-    @property
-    def row(self) -> Item:
-        """The run's row as this call last saw it."""
-        return self._row
+        self._progress = progress
 
     def nothing_made(self) -> Receipt:
         """Return the receipt of an execution that never had a plan, and so never made anything."""
@@ -247,7 +285,6 @@ class _Ending:
 
     def carry_out(self) -> Receipt:
         """End everything, look again, and return the receipt; raise where something is still there."""
-        self._ended_well = self._how_it_ended()
         found = self._survey.look(self._run_id)
         self._remember(found)
         keeps = self._settle_endpoint(found)
@@ -255,38 +292,9 @@ class _Ending:
         self._end_resources(found, keeps)
         left = self._look_again(keeps)
         self._sweep_objects()
-        self._progress.conclude("" if keeps is not None else self._question())
+        goes_on = f"The execution of run {self._run_id} goes on, so only its end tells whether its endpoint stays."
+        self._progress.conclude("" if keeps is not None else goes_on)
         return self._receipt(left, pipeline_runs, self._objects.kept())
-
-    # --- how the run ended ------------------------------------------------------------------------------------------
-
-    def _how_it_ended(self) -> bool | None:
-        """Return whether the run ended well, fixed in its row; None while nobody can say."""
-        if self._succeeded is None:
-            with self._progress.attempt():
-                return self._ask()
-            return None
-        if not self._succeeded:
-            self._row = self._runs.end_badly(self._run_id)
-        return self._succeeded
-
-    def _ask(self) -> bool | None:
-        while not {"ended_badly_at", "confirmed_at"} & set(self._row):
-            status = status_of(self._stepfunctions, self._row["execution_arn"])
-            if not is_over(status):
-                return None
-            if status == SUCCEEDED:
-                self._row = self._runs.confirm(self._run_id)
-                continue
-            try:
-                self._row = self._runs.end_badly(self._run_id, as_seen=self._row)
-            except ConditionFailed as failed:
-                # The execution was redriven, and its own clean-up went on since this call read the row.
-                self._row = failed.item
-        return "ended_badly_at" not in self._row
-
-    def _question(self) -> str:
-        return f"The execution of run {self._run_id} goes on, so only its end tells whether its endpoint stays."
 
     # --- what the row keeps, so that a later call still knows it ---------------------------------------------------
 
@@ -494,16 +502,9 @@ class _Ending:
         return {"kind": PIPELINE_RUN, "name": run_id, "action": action, "status": state, "reason": None}
 
 
-def _require_match(request: Request, row: Item | None) -> None:
-    if row and row.get("execution_arn", request.execution_arn) != request.execution_arn:
+def _require_match(request: Request, row: Item) -> None:
+    if row.get("execution_arn", request.execution_arn) != request.execution_arn:
         raise InvalidInput(f"Run {request.run_id} belongs to another execution than {request.execution_arn}.")
-
-
-def _require_over(request: Request, stepfunctions: Any) -> None:
-    """Raise Undecided while the execution goes on: what told of its end is old, and it was redriven since."""
-    status = status_of(stepfunctions, request.execution_arn)
-    if not is_over(status):
-        raise Undecided(f"The execution of run {request.run_id} is {status}, so nothing of the run is ended.")
 
 
 def _is_end(pipeline_run_state: str) -> bool:

@@ -17,7 +17,8 @@ may_be_posted          the attempt whose POST may have made a KFP run that nobod
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
 step_failure           {"step", "error", "cause"}: why a step of the worker run failed, as that step noted it
-ended_at               the tombstone, epoch seconds: nothing may be started for the run any more
+ended_at               the tombstone, epoch seconds: nothing may be started for the run any more. One of the next three
+                       comes with it, in the same update
 ended_well             true once the state machine has said that the run succeeded (but it may still fail afterwards)
 ended_badly_at         epoch seconds; somebody who knows has said that the run did not succeed, and that is final
 confirmed_at           epoch seconds; Step Functions has said that the execution succeeded, and that is final too
@@ -155,38 +156,25 @@ class Runs:
         values = {"pipeline_run_id": pipeline_run_id, "launch_lease_until": None, "may_be_posted": None}
         return self._items.update(RUN, run_id, values)
 
-    def end(self, run_id: str) -> Item:
-        """Write the tombstone (the first one stays) and return the row."""
-        now = self._items.now()
-        values = {"ended_at": _number(now), "expires_at": self._forget_at(now)}
-        try:
-            return self._items.update(RUN, run_id, values, only_if=absent("ended_at"))
-        except ConditionFailed as failed:
-            return failed.item
-
     def end_well(self, run_id: str) -> Item:
-        """Write the tombstone of a run that succeeded, and that it did, in one update; return the row.
+        """Write the tombstone of a run that succeeded, and that it did; return the row.
 
         Raises RunEnded where the run was ended before: a redriven execution must not succeed without what its plan
-        promised. A clean-up that was interrupted has no receipt yet, so it may be called again.
+        promised. A clean-up of a success that was interrupted may be called again.
         """
-        now = self._items.now()
-        values = {"ended_at": _number(now), "expires_at": self._forget_at(now), "ended_well": True}
-        with suppress(ConditionFailed):
-            return self._items.update(RUN, run_id, values, only_if=absent("ended_at", "ended_badly_at"))
-        free = absent("ended_badly_at") & (Attr("ended_well").exists() | absent("receipt"))
+        may = absent("ended_at") | Attr("ended_well").exists()
         try:
-            return self._items.update(RUN, run_id, {"ended_well": True}, only_if=free)
+            return self._end(run_id, {"ended_well": True}, only_if=may)
         except ConditionFailed:
             raise RunEnded(
                 f"Run {run_id} was ended and cleaned up; start a new execution instead of redriving this one."
             ) from None
 
     def end_badly(self, run_id: str, as_seen: Item | None = None) -> Item:
-        """Fix that the run did not succeed, and with that, that nothing of it stays; return the row.
+        """Write the tombstone, and for good that the run did not succeed, so that nothing of it stays; return the row.
 
         Its receipt goes: were the clean-up that follows to die, the janitor must find the run unfinished. With
-        ``as_seen`` it is fixed only if no clean-up of a success went on since that row was read, or else raises
+        ``as_seen`` it is written only if no clean-up of a success went on since that row was read, or else raises
         ConditionFailed.
         """
         values = {"ended_badly_at": _number(self._items.now())}
@@ -195,19 +183,31 @@ class Runs:
         if as_seen is not None:
             unchanged = unchanged & _same(as_seen, "ended_well") & _same(as_seen, "receipt_at")
         try:
-            return self._items.update(RUN, run_id, {**values, **dict.fromkeys(none)}, only_if=unchanged)
+            return self._end(run_id, {**values, **dict.fromkeys(none)}, only_if=unchanged)
         except ConditionFailed as failed:
             if "ended_badly_at" in failed.item:
                 return failed.item
             raise
 
     def confirm(self, run_id: str) -> Item:
-        """Note that the execution has succeeded, unless the run was given up; return the row as it is now."""
+        """Write the tombstone, and that the execution has succeeded unless the run was given up; return the row."""
         values = {"confirmed_at": _number(self._items.now())}
         try:
-            return self._items.update(RUN, run_id, values, only_if=absent("ended_badly_at"))
+            return self._end(run_id, values, only_if=absent("ended_badly_at"))
         except ConditionFailed as failed:
             return failed.item
+
+    def _end(self, run_id: str, values: dict[str, Any], only_if: ConditionBase) -> Item:
+        """Write the tombstone (the first one stays) and how the run ended in one update; return the row.
+
+        A tombstone that does not say how leaves it open whether a redriven execution may still succeed, while what it
+        lives on is deleted already.
+        """
+        now = self._items.now()
+        tombstone = {"ended_at": _number(now), "expires_at": self._forget_at(now)}
+        with suppress(ConditionFailed):
+            return self._items.update(RUN, run_id, {**tombstone, **values}, only_if=absent("ended_at") & only_if)
+        return self._items.update(RUN, run_id, values, only_if=Attr("ended_at").exists() & only_if)
 
     def keep_receipt(self, run_id: str, receipt: dict[str, Any], decided: Item) -> Item:
         """Store the receipt of a finished clean-up that went by the row ``decided``.
