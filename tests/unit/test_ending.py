@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import botocore.session
@@ -18,7 +19,7 @@ from baton.errors import (
     Undecided,
 )
 from baton.names import run_id_for
-from baton.runs import RUN, Runs
+from baton.runs import RUN, SEVERAL, Runs
 from tests.support.ending_world import (
     EXECUTION,
     HOME,
@@ -315,10 +316,22 @@ def test_kfp_is_not_asked_about_a_run_that_was_certainly_never_launched() -> Non
     assert receipt["pipeline_run"] is None
 
 
+def test_kfp_is_not_asked_about_an_attempt_that_the_tombstone_kept_from_posting() -> None:
+    """Where KFP has moved meanwhile, a person would have to say what became of a run that there never was."""
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    Runs(world.items).claim_launch(RUN_ID, "attempt", 60, HOME)
+    looks_elsewhere(world)
+    world.kfp.down = True
+    receipt = world.finish()
+    assert (receipt["complete"], receipt["pipeline_run"]) == (True, None)
+
+
 def test_kfp_is_asked_about_a_run_whose_launch_is_uncertain() -> None:
     world = EndingWorld()
     del world.row["pipeline_run_id"]
-    world.row["launch_lease_until"] = START
+    Runs(world.items).claim_launch(RUN_ID, "attempt", 60, HOME)
+    Runs(world.items).renew_launch(RUN_ID, "attempt", 60, 20)
     receipt = world.finish()
     assert world.kfp.runs["kfp-1"].state == "CANCELED"
     assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "CANCELED"}
@@ -405,16 +418,37 @@ def test_what_was_seen_to_have_ended_where_it_was_launched_needs_no_look_elsewhe
     assert actions(again)["pipeline-run"] == "terminated"
 
 
-@pytest.mark.parametrize("trace", ["may_be_posted", "launch_lease_until"])
-def test_a_kfp_run_that_a_post_may_still_make_is_not_noted_as_ended(trace: str) -> None:
+def test_a_kfp_run_that_a_post_may_still_make_is_not_noted_as_ended() -> None:
     world = EndingWorld()
     del world.row["pipeline_run_id"]
-    world.row[trace] = START
+    world.row["may_be_posted"] = "attempt"
     world.kfp.runs.clear()
     world.finish()
     looks_elsewhere(world)
     with pytest.raises(CleanUpIncomplete, match=f"launched at {HOME}"):
         world.finish()
+
+
+def test_a_kfp_run_that_is_recorded_during_the_look_is_looked_at_before_they_are_noted_as_ended() -> None:
+    """Two POSTs without an answer: one run is found, and has ended; the other one's attempt records it, and dies."""
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = SEVERAL
+    world.kfp.runs = {"kfp-1": FakeRun("kfp-1", "FAILED")}
+
+    def record(_number: int) -> None:
+        if world.calls[-1] == "KFP.ListRuns":
+            world.interrupt = lambda number: None
+            world.kfp.runs["kfp-2"] = FakeRun("kfp-2", "RUNNING")
+            Runs(world.items).record_launch(RUN_ID, "kfp-2")
+
+    world.interrupt = record
+    with pytest.raises(NotGoneYet, match=r"pipeline run kfp-2 \(recorded a moment ago\)"):
+        world.call()
+    assert "pipeline_runs_ended" not in world.row
+    world.finish()
+    assert world.kfp.runs["kfp-2"].state == "CANCELED"
+    assert json.loads(world.row["pipeline_runs_ended"]) == {"kfp-1": "FAILED", "kfp-2": "CANCELED"}
 
 
 def test_what_was_seen_to_go_on_where_it_was_launched_is_not_believed_to_have_ended_elsewhere() -> None:

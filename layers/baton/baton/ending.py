@@ -349,8 +349,10 @@ class _Ending:
                 with self._progress.attempt():
                     states[pipeline_run_id] = self._end_pipeline_run(client, pipeline_run_id)
             self._require_seen(ids, states)
+            unlooked = [run_id for run_id in self._recorded() if run_id not in ids]
+            self._progress.going += [f"pipeline run {run_id} (recorded a moment ago)" for run_id in unlooked]
             over = len(states) == len(ids) and all(state is None or _is_end(state) for state in states.values())
-            if over and not _may_be_launched_yet(self._row):
+            if over and not unlooked and "may_be_posted" not in self._row:
                 self._note_that_they_ended({run_id: state for run_id, state in states.items() if state})
         return {run_id: state for run_id, state in states.items() if state}
 
@@ -519,14 +521,11 @@ def _is_settled(resource: Resource, keeps_endpoint: bool | None) -> bool:
 
 
 def _never_launched(row: Item) -> bool:
-    """Whether there is no KFP run to end: none is recorded, no POST may have made one, and no attempt is under way."""
-    traces = ("launch_lease_until", "may_be_posted", "pipeline_run_id", "worker_run_id")
-    return not any(name in row for name in traces)
+    """Whether a run with a tombstone has no KFP run to end: none is recorded, and no POST may have made one.
 
-
-def _may_be_launched_yet(row: Item) -> bool:
-    """Whether a POST is, or may be, still on its way, so that a look that finds no KFP run says little."""
-    return "launch_lease_until" in row or "may_be_posted" in row
+    A lease without the mark that a POST follows is that of an attempt which the tombstone keeps from posting.
+    """
+    return not any(name in row for name in ("may_be_posted", "pipeline_run_id", "worker_run_id"))
 
 
 def _sighting(resource: Resource) -> str:
