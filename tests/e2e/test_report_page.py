@@ -66,7 +66,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("failed", failed, failed_history()),
     ):
         writer = Writer(s3, Histories(history), "aws", "eu-west-1", BUCKET, "bt-")
-        writer.write(EXECUTION, the_state, STARTED + timedelta(seconds=881))
+        writer.write(EXECUTION, the_state, "0", STARTED + timedelta(seconds=881))
         made[name] = folder / f"{name}.html"
         made[name].write_bytes(s3.objects[BUCKET, f"runs/{RUN_ID}/report/report.html"])
     return made

@@ -16,6 +16,9 @@ from tests.support.packaged import packaged_pipelines
 from tests.support.report_samples import EXECUTION, plan
 
 AWAITED = {"kind": "training", "run_id": "bt-1", "token": "t", "entered": "2026-03-01T09:30:00Z"}
+STARTED = EXECUTION["start_time"]
+REPORTED = {"execution": EXECUTION, "state": {}}
+UNCOUNTED = {"id": EXECUTION["id"], "start_time": STARTED}
 NO_PLAN = "The payload has no 'plan', which must be an object."
 NO_TIME = "'start_time' of the execution must be a time in ISO 8601, not 'noon'."
 
@@ -42,6 +45,13 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.Mo
         ("await_outcome", {**AWAITED, "retry_count": True}, "'retry_count' of the payload must be a whole number"),
         ("write_report", {}, "The payload has no 'execution', which must be an object."),
         ("write_report", {"execution": EXECUTION}, "The payload has no 'state', which must be an object."),
+        ("write_report", REPORTED, "The payload has no 'entered', which must be a text."),
+        ("write_report", {**REPORTED, "entered": "noon"}, "'entered' of the payload must be a time in ISO 8601"),
+        (
+            "write_report",
+            {**REPORTED, "entered": STARTED, "execution": UNCOUNTED},
+            "The execution has no 'redrive_count'",
+        ),
         ("settle_outcome", {}, "The payload has no 'Records', which must be a list."),
         ("clean_up", {}, "A clean-up needs execution_arn, and run_id or start_time."),
     ],

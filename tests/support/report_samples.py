@@ -22,6 +22,7 @@ EXECUTION: Json = {
     "id": "arn:aws-cn:states:cn-northwest-1:123456789012:execution:baton-training-run:upload-7f",
     "name": "upload-7f",
     "start_time": "2026-11-23T22:00:00.000Z",
+    "redrive_count": 0,
 }
 STARTED = datetime(2026, 11, 23, 22, 0, 0, tzinfo=UTC)
 SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"

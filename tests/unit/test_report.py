@@ -74,7 +74,7 @@ def smoke_tested():
 
 def write(s3, the_state, events=(), error=None, execution=EXECUTION, partition="aws-cn", after=881):
     writer = Writer(s3, Histories(list(events), error), partition, "cn-northwest-1", BUCKET, "bt-")
-    verdict = writer.write(execution, the_state, STARTED + timedelta(seconds=after))
+    verdict = writer.write(execution, the_state, "0", STARTED + timedelta(seconds=after))
     key = verdict["report"].removeprefix(f"s3://{BUCKET}/")
     page = s3.objects[BUCKET, key].decode()
     document = json.loads(s3.objects[BUCKET, key.replace(".html", ".json")])

@@ -1,7 +1,8 @@
-"""How an execution of the state machine training-run ended, as Step Functions itself says it."""
+"""An execution of the state machine training-run: how it ended, and which of two entries of its states is later."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -27,3 +28,14 @@ def status_of(stepfunctions: Any, execution_arn: str) -> str | None:
 def is_over(status: str | None) -> bool:
     """Whether a status is an end; a status that nobody knows counts as none."""
     return status is None or status == SUCCEEDED or status in ENDED_BADLY
+
+
+def entry_order(entered: str, redrive_count: int) -> str:
+    """Return what sorts the entries of an execution's states: the later one is the greater text.
+
+    ``entered`` is the state's entered time (ISO 8601), ``redrive_count`` counts the execution's redrives so far.
+    """
+    milliseconds = int(datetime.fromisoformat(entered).timestamp() * 1000)
+    # A letter sorts after every digit, so what a redriven execution enters comes after all of what was before.
+    redriven = f"r{redrive_count:06d}#" if redrive_count else ""
+    return f"{redriven}{milliseconds:016d}"

@@ -50,12 +50,18 @@ def execution_of(event: Any) -> dict[str, Any]:
     """
     execution = field(event, "execution", dict)
     field(execution, "id", str, "execution")
-    started = field(execution, "start_time", str, "execution")
-    try:
-        datetime.fromisoformat(started)
-    except ValueError:
-        raise InvalidInput(f"'start_time' of the execution must be a time in ISO 8601, not {shown(started)}.") from None
+    moment(execution, "start_time", "execution")
     return execution
+
+
+def moment(content: Any, name: str, where: str = "payload") -> str:
+    """Return a field that is a time in ISO 8601; raise InvalidInput where it is none."""
+    text = field(content, name, str, where)
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"{name!r} of the {where} must be a time in ISO 8601, not {shown(text)}.") from None
+    return text
 
 
 def shown(value: Any) -> str:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.errors import DeadlineExceeded, ForeignResource, KfpMisconfigured, KfpRefused, KfpUnavailable, Unsettled
 from baton.events import Signal
+from baton.executions import entry_order
 from baton.items import ConditionFailed, Item, Items, absent
 from baton.runs import Runs
 from baton.things import JOB_KINDS, PIPELINE_RUN, Observation, Phase, thing_name
@@ -233,10 +233,7 @@ def _still_costs(kind: str, observation: Observation) -> bool:
 
 
 def _order(entered: str, retry_count: int, redrive_count: int) -> str:
-    milliseconds = int(datetime.fromisoformat(entered.replace("Z", "+00:00")).timestamp() * 1000)
-    # A letter sorts after every digit, so a redriven execution's tokens come after all of those before.
-    redriven = f"r{redrive_count:06d}#" if redrive_count else ""
-    return f"{redriven}{milliseconds:016d}#{retry_count:09d}"
+    return f"{entry_order(entered, redrive_count)}#{retry_count:09d}"
 
 
 def _outcome_of(kind: str, run_id: str, observation: Observation) -> dict[str, Any] | None:

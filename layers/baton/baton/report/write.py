@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from baton.transient import is_transient
 from baton.verdict import unwrap, verdict_of
 
 _WROTE_PREDICTIONS = ("GateNotMet",)
-_MARK = "verdict"
-"""The object's metadata by which a repeated attempt knows its own report."""
+_ORDER = "order"
+"""The object's metadata that says which of two reports is the newer one."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,11 @@ class Writer:
     bucket: str
     run_prefix: str
 
-    def write(self, execution: Json, state: Mapping[str, Any], now: datetime) -> Json:
+    def write(self, execution: Json, state: Mapping[str, Any], order: str, now: datetime) -> Json:
         """Write ``report.json`` and ``report.html`` for a run in whatever state it is; return the verdict.
 
-        Where a report of another verdict is there, it is replaced.
+        ``order`` is that of the state's entry (``entry_order``): an older report is replaced, and what is as new or
+        newer stays.
         """
         run_id = self._run_id(execution, state)
         layout = Layout(self._bucket_of(state), run_id)
@@ -55,9 +55,8 @@ class Writer:
                 now=now,
             )
         )
-        mark = _mark_of(verdict)
-        self._put(layout, "report/report.json", json.dumps(document, indent=1), "application/json", mark)
-        self._put(layout, "report/report.html", render(document), "text/html; charset=utf-8", mark)
+        self._put(layout, "report/report.json", json.dumps(document, indent=1), "application/json", order)
+        self._put(layout, "report/report.html", render(document), "text/html; charset=utf-8", order)
         return verdict
 
     def _run_id(self, execution: Json, state: Mapping[str, Any]) -> str:
@@ -93,34 +92,42 @@ class Writer:
         found: Json = json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
         return found
 
-    def _put(self, layout: Layout, path: str, text: str, content_type: str, mark: str) -> None:
-        """Write an object unless the one of this verdict is there; that of another verdict is replaced.
+    def _put(self, layout: Layout, path: str, text: str, content_type: str, order: str) -> None:
+        """Write an object unless one that is as new is there; an older one is replaced.
 
-        The report comes after clean-up, so that neither a repeated attempt nor a second verdict (of a redriven
-        execution) must leave a non-current version behind.
+        The report comes after clean-up, so that neither a repeated attempt nor a later report (of a redriven execution)
+        must leave a non-current version behind. An invocation may outlive its state, and even the execution's redrive,
+        so whatever it does to an object is tied to the one that it saw.
         """
         place = {"Bucket": layout.bucket, "Key": layout.key(path)}
-        content = {"Body": text.encode(), "ContentType": content_type, "Metadata": {_MARK: mark}}
-        while not self._put_first(place, content):
-            there = self.s3.head_object(**place)
-            if there["Metadata"].get(_MARK) == mark:
+        content = {"Body": text.encode(), "ContentType": content_type, "Metadata": {_ORDER: order}}
+        while not self._put_if(place, content, IfNoneMatch="*"):
+            try:
+                there = self.s3.head_object(**place)
+            except ClientError:
+                # Another invocation may be replacing it, and S3 calls what is not there forbidden to who may not list.
+                if self._put_if(place, content, IfNoneMatch="*"):
+                    return
+                raise
+            if there["Metadata"].get(_ORDER, "") >= order:
                 return
-            # Before the new one is written: a crash in between leaves none, and the next attempt writes it.
-            self.s3.delete_object(**place, VersionId=there.get("VersionId", "null"))
+            version = there.get("VersionId", "null")
+            if version != "null":
+                # Before the new one is written: a crash in between leaves none, and the next attempt writes it.
+                self.s3.delete_object(**place, VersionId=version)
+            elif self._put_if(place, content, IfMatch=there["ETag"]):
+                # Without versioning all have the one version null, so a deletion might strike a newer one.
+                return
 
-    def _put_first(self, place: Mapping[str, str], content: Mapping[str, Any]) -> bool:
-        """Write an object that is not there yet; return whether it was not.
+    def _put_if(self, place: Mapping[str, str], content: Mapping[str, Any], **condition: str) -> bool:
+        """Write an object on a condition; return whether it held.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
         try:
-            self.s3.put_object(**place, **content, IfNoneMatch="*")
+            self.s3.put_object(**place, **content, **condition)
         except ClientError as error:
-            if error.response["Error"]["Code"] != "PreconditionFailed":
+            if error.response["Error"]["Code"] not in ("PreconditionFailed", "NoSuchKey"):
                 raise
             return False
         return True
-
-
-def _mark_of(verdict: Json) -> str:
-    return hashlib.sha256(json.dumps(verdict, sort_keys=True).encode()).hexdigest()
