@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from botocore.session import Session
 
 from baton.errors import BatonError, all_errors, retryable_errors
+from baton.payloads import execution_of, moment
 from baton.things import KINDS
 from tests.e2e.test_aborts import STOPPED_IN
+from tests.support.playing import chosen, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = sorted((ROOT / "statemachine").glob("*.asl.json"))
@@ -110,6 +113,35 @@ def longest(machine: dict[str, Any], name: str, passed: frozenset[str] = frozens
 def test_a_run_is_stopped_in_every_state_that_takes_time() -> None:
     machine = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())
     assert set(STOPPED_IN) == {name for name, state in states(machine) if state["Type"] in ("Task", "Wait")}
+
+
+TRAINING_RUN = json.loads((ROOT / "statemachine" / "training_run.asl.json").read_text())["States"]
+
+
+@pytest.mark.parametrize(
+    ("redrive_count", "of_the_receipt", "follows"),
+    [(0, 0, "Run succeeded"), (1, 0, "Clean up"), (1, 1, "Run succeeded"), (2, 1, "Clean up"), (1, 2, "Run succeeded")],
+)
+def test_a_success_looks_again_where_it_was_redriven_after_its_receipt_and_only_there(
+    redrive_count: int, of_the_receipt: int, follows: str
+) -> None:
+    value = {"verdict": {"status": "SUCCEEDED"}, "receipt": {"redrive_count": of_the_receipt}}
+    assert chosen(TRAINING_RUN["Did the run succeed?"], value, redrive_count) == follows
+
+
+@pytest.mark.parametrize("receipt", [None, {"redrive_count": 0}])
+def test_a_failure_never_looks_again(receipt: Any) -> None:
+    value = {"verdict": {"status": "FAILED"}, "receipt": receipt}
+    assert chosen(TRAINING_RUN["Did the run succeed?"], value, redrive_count=1) == "Run failed"
+
+
+def test_clean_up_and_write_report_know_in_which_redrive_they_are() -> None:
+    value = {"failure": None}
+    assert parameters(TRAINING_RUN["Clean up"], value, redrive_count=2)["redrive_count"] == 2
+    told = parameters(TRAINING_RUN["Write report"], value, redrive_count=2)
+    assert (execution_of(told)["redrive_count"], told["state"]) == (2, value)
+    entered = datetime.fromisoformat(moment(told, "entered"))
+    assert abs(datetime.now(UTC) - entered) < timedelta(minutes=1)
 
 
 def test_an_outage_of_hours_loses_no_wait_and_its_retries_fit_into_the_history() -> None:
