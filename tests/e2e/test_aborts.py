@@ -150,10 +150,13 @@ DEATHS: Mapping[str, tuple[Callable[[dict[str, Any]], None], str, str | None]] =
 
 @pytest.fixture(scope="module")
 def ends(stage: Stage) -> Iterator[dict[str, Future[Ended]]]:
-    """Every run that ends without its own clean-up, three under way at a time."""
+    """Every run that ends without its own clean-up, three under way at a time.
+
+    No run is handed over twice in an hour, so a scheduled round that comes to one early would take its late look away.
+    """
     stage.heal()
     stopper = Stopper(stage)
-    with ThreadPoolExecutor(3) as pool:
+    with stage.without_hourly_rounds(), ThreadPoolExecutor(3) as pool:
         deaths = {name: pool.submit(stopper.die, change) for name, (change, _, _) in DEATHS.items()}
         stops = {state: pool.submit(stopper.stop_in, state, given) for state, given in STOPPED_IN.items()}
         yield {**deaths, **stops}
@@ -200,8 +203,7 @@ def alone(stage: Stage, ends: dict[str, Future[Ended]]) -> Iterator[Stopper]:
     """A stage on which nothing else is under way, the janitor neither, and which is healthy afterwards."""
     for future in ends.values():
         future.exception()
-    with stage.without_hourly_rounds():
-        yield Stopper(stage)
+    yield Stopper(stage)
     stage.heal()
 
 
@@ -325,7 +327,7 @@ def serve(stage: Stage, names: Names, artefact: str, tags: list[dict[str, str]])
 
 
 def test_what_a_function_wrote_after_the_sweep_is_found_by_a_late_look(stage: Stage, alone: Stopper) -> None:
-    # A run of its own: a scheduled round, before they were stopped, may have looked at one of the others this hour.
+    # A run of its own, because the others may have had their late look this hour.
     run_id = alone.stop_in("Prepare data", {}).run_id
     stage.deployment.client("s3").put_object(
         Bucket=stage.deployment.bucket, Key=f"runs/{run_id}/data/train_data", Body=b"late"
