@@ -35,9 +35,9 @@ def given_key(call: Call) -> str:
 
 
 def via_service(call: Call) -> str:
-    """Return the condition key ``kms:ViaService`` of what a call's service asks of KMS: no host's name, as in China too
-    it ends with amazonaws.com.
+    """Return the condition key ``kms:ViaService`` of what a call's service asks of KMS.
 
+    It ends the same in every partition, China as well, and is no host's name there.
     https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-via-service
     """
     return f"{action_prefix(call.service)}.{call.region}.amazonaws.com"
