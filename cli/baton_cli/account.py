@@ -98,6 +98,19 @@ class Account:
         answer = self.client("sqs").get_queue_attributes(QueueUrl=self.outputs[output], AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
 
+    def running(self, output: str) -> list[str]:
+        """Return the ARNs of the executions under way of the state machine whose ARN a stack's output has."""
+        pages = self.client("stepfunctions").get_paginator("list_executions")
+        found = pages.paginate(stateMachineArn=self.outputs[output], statusFilter="RUNNING")
+        return sorted(run["executionArn"] for page in found for run in page["executions"])
+
+    def unfinished(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the runs that were not cleaned up to the end."""
+        for row in self.runs():
+            # A row without execution_arn is the mark of an execution that never planned, and made nothing.
+            if "execution_arn" in row and "receipt" not in row:
+                yield row
+
     def runs(self) -> Iterator[dict[str, Any]]:
         """Yield every run row of the stack's table."""
         pages = (

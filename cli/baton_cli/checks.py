@@ -25,6 +25,7 @@ from baton.kfp.client import MINIMUM_VERSION
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, Account, is_gone
 from baton_cli.configurations import Configurations
+from baton_cli.drained import between_runs, must_wait
 from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 
@@ -130,6 +131,11 @@ class Patient(Account):
         """The settings of the deployed function that launches pipelines."""
         return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
 
+    @cached_property
+    def runs_under_way(self) -> int:
+        """How many runs have not ended, or were not cleaned up to the end; raises botocore's errors."""
+        return len({*self.running("StateMachineArn"), *(row["execution_arn"] for row in self.unfinished())})
+
     def deploy(self, *parameters: str) -> str:
         """Return the command that deploys again, with some parameters changed and the others as they are."""
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
@@ -158,13 +164,39 @@ def examine(patient: Patient) -> Iterator[Finding]:
     for check in first:
         yield from _guarded(check, patient)
     before: tuple[Check, ...] = (check_cluster, check_given_kfp)
-    after: tuple[Check, ...] = (check_bucket, check_rules, check_queue, check_role, check_pods)
+    after: tuple[Check, ...] = (check_runs, check_bucket, check_rules, check_queue, check_role, check_pods)
     for check in (*after, check_cluster, check_kfp) if patient.deployed else before:
         yield from _guarded(check, patient)
 
 
 def _judge(check: str, good: bool, right: str, wrong: str, mend: str) -> Finding:
     return Finding(check, OK, right) if good else Finding(check, WRONG, wrong, mend)
+
+
+def _deployed_again(patient: Patient, check: str, state: str, text: str, *overrides: str) -> Finding:
+    """Return a finding that a deployment with other parameters mends, at a time at which runs under way allow it."""
+    mend, count, waiting = patient.deploy(*overrides), _runs_under_way(patient), must_wait(overrides)
+    if count == 0:
+        return Finding(check, state, text, mend)
+    runs = "Runs may be" if count is None else "1 run is" if count == 1 else f"{count} runs are"
+    if waiting:
+        *others, last = waiting
+        names = f"{', '.join(others)} and {last}" if others else last
+        text = f"{_sentence(text)} {runs} under way, and {names} may only change on a drained stack."
+        return Finding(check, state, text, between_runs(patient, mend))
+    return Finding(check, state, f"{_sentence(text)} {runs} under way; each looks at its own KfpUrl to the end.", mend)
+
+
+def _runs_under_way(patient: Patient) -> int | None:
+    """Return how many runs are under way; None where these credentials cannot see."""
+    try:
+        return patient.runs_under_way if patient.deployed else 0
+    except (ClientError, BotoCoreError):
+        return None
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
@@ -290,6 +322,13 @@ def _mend_stack(patient: Patient, status: str) -> str:
     return patient.deploy()
 
 
+def check_runs(patient: Patient) -> Iterator[Finding]:
+    """Whether runs are under way, which is nothing wrong."""
+    count = patient.runs_under_way
+    words = f"{count} under way; docs/operations.md lists what must not change meanwhile" if count else "none under way"
+    yield Finding("runs", OK, words)
+
+
 def check_bucket(patient: Patient) -> Iterator[Finding]:
     """The run bucket tells EventBridge of uploads and keeps versions."""
     bucket, s3 = patient.outputs["RunBucketName"], patient.client("s3")
@@ -403,9 +442,9 @@ def check_pods(patient: Patient) -> Iterator[Finding]:
     text = "The stack gives the pipeline's pods no role"
     if patient.partition == "aws-cn":
         # There Pod Identity is not offered, so nobody else can give them this role either.
-        yield Finding("pod credentials", WRONG, f"{text}.", patient.deploy("OidcProvider=ISSUER"))
+        yield _deployed_again(patient, "pod credentials", WRONG, f"{text}.", "OidcProvider=ISSUER")
     else:
-        yield Finding("pod credentials", UNKNOWN, f"{text}; do you?", patient.deploy("EksClusterName=NAME"))
+        yield _deployed_again(patient, "pod credentials", UNKNOWN, f"{text}; do you?", "EksClusterName=NAME")
 
 
 # --- the cluster and Kubeflow Pipelines -------------------------------------------------------------------------------
@@ -421,10 +460,11 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
     except ClientError as error:
         if not is_gone(error):
             raise
-        mend = patient.deploy("EksClusterName=NAME")
-        listed = f"aws eks list-clusters --region {patient.region}"
         text = f"There is no cluster {name} in {patient.region}."
-        yield Finding("cluster", WRONG, text, mend if patient.deployed else listed)
+        if patient.deployed:
+            yield _deployed_again(patient, "cluster", WRONG, text, "EksClusterName=NAME")
+        else:
+            yield Finding("cluster", WRONG, text, f"aws eks list-clusters --region {patient.region}")
         return
     good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
     wait = f"aws eks wait cluster-active --name {name} --region {patient.region}"
@@ -520,7 +560,7 @@ def _kubeflow(patient: Patient, settings: Settings) -> Finding:
         return _no_kubeflow(patient, error)
     if multi_user and patient.deployed and patient.settings.kfp_mode == "eks-proxy":
         text = "multi-user, for which the mode eks-proxy is not"
-        return Finding("kubeflow pipelines", WRONG, text, patient.deploy("KfpMode=direct", "KfpUrl=URL", *_PROFILE))
+        return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpMode=direct", "KfpUrl=URL", *_PROFILE)
     users = "multi-user" if multi_user else "single-user"
     build = health.tag or "an unnamed build"
     mode = settings.kfp_mode if not patient.kfp_url else f"at {patient.kfp_url}"
@@ -533,7 +573,7 @@ _PROFILE = ("KfpUser=USER", "KfpNamespace=NAMESPACE")
 def _not_let_in(patient: Patient, settings: Settings, error: KfpRefused) -> Finding:
     """Say that a multi-user installation does not let the stack's user, or one without a name, into the namespace."""
     text = f"multi-user, and {settings.kfp_user or 'nobody'} may list nothing in {settings.kfp_namespace}: {error}"
-    return Finding("kubeflow pipelines", WRONG, text, patient.deploy(*_PROFILE[bool(settings.kfp_user) :]))
+    return _deployed_again(patient, "kubeflow pipelines", WRONG, text, *_PROFILE[bool(settings.kfp_user) :])
 
 
 def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:
@@ -557,7 +597,7 @@ def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:
         mend = f"kubectl rollout restart deployment/ml-pipeline --namespace {patient.settings.kfp_namespace}"
         return Finding("kubeflow pipelines", WRONG, text, mend)
     wanted = "KfpSecretArn=ARN" if isinstance(error, KfpRefused) else "KfpUrl=URL"
-    return Finding("kubeflow pipelines", WRONG, text, patient.deploy(wanted))
+    return _deployed_again(patient, "kubeflow pipelines", WRONG, text, wanted)
 
 
 _REF = ".".join(map(str, MINIMUM_VERSION))

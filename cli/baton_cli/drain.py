@@ -1,4 +1,4 @@
-"""``baton drain``: brings a stack to rest before it is deleted, and says what is still there.
+"""``baton drain``: brings a stack to rest before it is deleted or its parameters change, and says what is still there.
 
 Deleting a stack deletes the state machines, and with them every execution under way: what those made would stay, with
 nobody left to delete it.
@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.names import TAG_EXECUTION_ARN, parse_name
 from baton_cli.account import COMMANDS, Account, NoRegion, add_options, is_gone, refuse
+from baton_cli.drained import SURE_SECONDS, enable_uploads, upload_rule
 
 _WIDTH = 79
 _LOOK_SECONDS = 2.0
@@ -29,14 +30,6 @@ _CALM_LOOKS = 3
 
 _CALM_SECONDS = 4.0
 """How long nothing must be found, at least; ``--calm`` makes it longer."""
-
-_SURE_SECONDS = 200
-"""Longer than start_run's events wait, which Lambda tries again after one and after two more minutes, and than SQS's
-counts may be behind.
-
-https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html and
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
-"""
 
 
 class TookTooLong(Exception):
@@ -109,12 +102,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add ``baton drain``."""
     drain = commands.add_parser(
         "drain",
-        help="bring a stack to rest before it is deleted",
+        help="bring a stack to rest before it is deleted or its parameters change",
         description="Take no more uploads, wait for the runs under way and for every clean-up, and say what is left. "
         "Exit code 0: nothing is left; 1: something is, with the command that ends it; 2: it could not be done.",
     )
     add_options(drain)
     drain.add_argument("--stop", action="store_true", help="stop the runs under way instead of waiting for them")
+    drain.add_argument(
+        "--stack-stays",
+        action="store_true",
+        help="the stack is to change and not to be deleted: only runs that are not cleaned up count as left",
+    )
     drain.add_argument(
         "--timeout", type=float, default=24 * 3600.0, metavar="SECONDS", help="how long to wait (default: a day)"
     )
@@ -123,7 +121,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=float,
         default=_CALM_SECONDS,
         metavar="SECONDS",
-        help=f"how long nothing must be going on (default: %(default)g; {_SURE_SECONDS} to wait for late uploads too)",
+        help=f"how long nothing must be going on (default: %(default)g; {SURE_SECONDS} to wait for late uploads too)",
     )
     drain.set_defaults(run=_run)
 
@@ -133,18 +131,19 @@ def _run(chosen: argparse.Namespace) -> int:
         account = Account.chosen(chosen)
         if "StateMachineArn" not in account.outputs:
             return refuse(f"There is no stack {account.stack_name} in {account.region} that could be drained.")
-        left = Drain(account, chosen.timeout, chosen.calm).run(chosen.stop)
+        left = Drain(account, chosen.timeout, chosen.calm, stack_stays=chosen.stack_stays).run(chosen.stop)
     except NoRegion as error:
         return refuse(str(error))
     except (BotoCoreError, ClientError, TookTooLong) as error:
         return refuse(str(error))
-    return _conclude(account, left, chosen.calm)
+    return _conclude(account, left, chosen.calm, chosen.stack_stays)
 
 
 class Drain:
     """One drain of a stack.
 
     ``timeout``: the seconds that all of it may take. ``calm_seconds``: how long nothing must be going on.
+    ``stack_stays``: what runs that are over left on purpose stays with it.
     """
 
     def __init__(
@@ -153,11 +152,13 @@ class Drain:
         timeout: float,
         calm_seconds: float = _CALM_SECONDS,
         look_seconds: float = _LOOK_SECONDS,
+        stack_stays: bool = False,
     ) -> None:
         self._account = account
         self._until = time.monotonic() + timeout
         self._calm_seconds = calm_seconds
         self._look_seconds = look_seconds
+        self._stack_stays = stack_stays
 
     def run(self, stop: bool) -> list[Leftover]:
         """Bring the stack to rest and return what is left; raises TookTooLong."""
@@ -169,15 +170,15 @@ class Drain:
             self._wait_for("Clean-ups under way", self._clean_ups_under_way)
             left = list(self._leftovers())
             # All of this took a while, in which somebody may have started a run.
-            if not self._running("StateMachineArn"):
+            if not self._account.running("StateMachineArn"):
                 return left
             _say("Another run has started meanwhile.")
 
     def _take_no_more(self) -> None:
-        rule = self._account.resources["UploadRule"].rpartition("/")[2]
+        rule = upload_rule(self._account)
         self._account.client("events").disable_rule(Name=rule)
         _say(f"Uploads start no runs any more: the rule {rule} is disabled. This enables it again:")
-        print(f"    aws events enable-rule --name {rule} --region {self._account.region}")
+        print(f"    {enable_uploads(self._account)}")
 
     def _wait_for(self, what: str, look: Callable[[], list[str]], calm_seconds: float = 0.0) -> None:
         """Look until nothing is found several times in a row, and for so long; say whenever that has changed."""
@@ -196,10 +197,10 @@ class Drain:
                 raise TookTooLong(f"{what} when the time was over: {', '.join(found)}")
 
     def _runs_under_way(self, stop: bool) -> list[str]:
-        arns = self._running("StateMachineArn")
+        arns = self._account.running("StateMachineArn")
         for arn in arns if stop else []:
             self._account.client("stepfunctions").stop_execution(
-                executionArn=arn, error="Drained", cause="The stack is about to be deleted."
+                executionArn=arn, error="Drained", cause="The stack is drained."
             )
         return [_short(arn) for arn in arns]
 
@@ -207,12 +208,7 @@ class Drain:
         """Return the running clean-ups, and the events that may yet start one."""
         waiting = self._account.messages_in("OutcomeQueueUrl")
         events = [f"{waiting} events in the outcome queue"] if waiting else []
-        return [_short(arn) for arn in self._running("CleanUpMachineArn")] + events
-
-    def _running(self, machine: str) -> list[str]:
-        pages = self._account.client("stepfunctions").get_paginator("list_executions")
-        found = pages.paginate(stateMachineArn=self._account.outputs[machine], statusFilter="RUNNING")
-        return sorted(run["executionArn"] for page in found for run in page["executions"])
+        return [_short(arn) for arn in self._account.running("CleanUpMachineArn")] + events
 
     def _send_janitor(self) -> None:
         """Let the janitor find what no event told of; raises TookTooLong where it fails."""
@@ -227,7 +223,7 @@ class Drain:
 
     def _leftovers(self) -> Iterator[Leftover]:
         yield from self._unfinished_runs()
-        for kind in _KINDS:
+        for kind in () if self._stack_stays else _KINDS:
             for name in self._of_kind(kind):
                 option = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.name).lstrip("-")
                 command = f"aws sagemaker {kind.command} --{option} {name} --region {self._account.region}"
@@ -235,14 +231,10 @@ class Drain:
 
     def _unfinished_runs(self) -> Iterator[Leftover]:
         machine = self._account.outputs["CleanUpMachineArn"]
-        for row in self._account.runs():
-            # A row without execution_arn is the mark of an execution that never planned, and made nothing.
-            if "execution_arn" in row and "receipt" not in row:
-                request = {"execution_arn": row["execution_arn"], "run_id": row["name"], "succeeded": False}
-                command = (
-                    f"aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(request)}'"
-                )
-                yield Leftover(f"run {row['name']} without a receipt", f"{command} --region {self._account.region}")
+        for row in self._account.unfinished():
+            request = {"execution_arn": row["execution_arn"], "run_id": row["name"], "succeeded": False}
+            command = f"aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(request)}'"
+            yield Leftover(f"run {row['name']} without a receipt", f"{command} --region {self._account.region}")
 
     def _of_kind(self, kind: _Kind) -> Iterator[str]:
         """Yield the names of a kind's things that runs of this stack made, by their names and tags."""
@@ -265,21 +257,23 @@ class Drain:
         return f":execution:{machine}:" in made_by
 
 
-def _conclude(account: Account, left: list[Leftover], calm_seconds: float) -> int:
+def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack_stays: bool) -> int:
     if left:
-        _say(f"{len(left)} things are left that the stack's deletion leaves alone; these commands end them:")
+        what = "runs are not cleaned up" if stack_stays else "things are left that the stack's deletion leaves alone"
+        _say(f"{len(left)} {what}; these commands end them:")
     for leftover in left:
         print(f"  {leftover.what}\n    {leftover.command}")
-    if calm_seconds < _SURE_SECONDS:
+    if calm_seconds < SURE_SECONDS:
         _say(
             "Not seen: an upload that start_run failed on and is given again after one and two more minutes, messages "
-            f"that SQS does not count yet (--calm {_SURE_SECONDS} waits for both), and whoever starts an execution now."
+            f"that SQS does not count yet (--calm {SURE_SECONDS} waits for both), and whoever starts an execution now."
         )
-    _say(
-        "The bucket and the table stay when the stack is deleted: they hold your models and the record of the runs. "
-        "Now the stack can go:"
-    )
-    print(f"    {COMMANDS}sam delete --stack-name {account.stack_name} --region {account.region}")
+    if not stack_stays:
+        _say(
+            "The bucket and the table stay when the stack is deleted: they hold your models and the record of the "
+            "runs. Now the stack can go:"
+        )
+        print(f"    {COMMANDS}sam delete --stack-name {account.stack_name} --region {account.region}")
     return 1 if left else 0
 
 

@@ -10,10 +10,10 @@ from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 from tests.support.resolved_template import resolved
 
-PLACES = {"eu-west-1": ("aws", "amazonaws.com"), "cn-northwest-1": ("aws-cn", "amazonaws.com.cn")}
+PARTITIONS = {"eu-west-1": "aws", "cn-northwest-1": "aws-cn"}
 
 
-@pytest.mark.parametrize("region", PLACES)
+@pytest.mark.parametrize("region", PARTITIONS)
 @pytest.mark.parametrize("action", ["kms:Decrypt", "kms:GenerateDataKey"])
 @pytest.mark.parametrize(
     ("service", "allowed"),
@@ -30,11 +30,15 @@ PLACES = {"eu-west-1": ("aws", "amazonaws.com"), "cn-northwest-1": ("aws-cn", "a
 def test_a_key_that_others_use_too_decrypts_nothing_of_theirs(
     region: str, action: str, service: str, allowed: bool
 ) -> None:
-    partition, suffix = PLACES[region]
+    """KMS calls the services the same in China: "Use the .amazonaws.com suffix […] in all AWS partitions".
+
+    https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-via-service
+    """
+    partition = PARTITIONS[region]
     key = f"arn:{partition}:kms:{region}:123456789012:key/1"
     document = resolved({"KmsKeyArn": key}, region)["KmsPolicy"]["PolicyDocument"]
     caller = Caller(arn=f"arn:{partition}:sts::123456789012:assumed-role/r/s", account_id="123456789012")
-    keys = {"kms:ViaService": f"{service}.{region}.{suffix}"} if service else {}
+    keys = {"kms:ViaService": f"{service}.{region}.amazonaws.com"} if service else {}
     policies = PolicySet(identity=(parse("key", json.dumps(document)),))
     assert bool(decide(caller, Question(action, key, keys), policies)) is allowed
 

@@ -82,8 +82,9 @@ def test_partition_suffix_and_region_are_nowhere_written_down(literal: str) -> N
 
 
 def _without_what_aws_fixes(line: str) -> str:
-    """Drop what is the same in every partition: service principals, EKS's audience, links, tables by region."""
+    """Drop what is the same everywhere: service principals, EKS's audience, KMS's names, links, tables by region."""
     line = line.replace('"sts.amazonaws.com"', "")
+    line = re.sub(r'^ +- !Sub "(dynamodb|s3|secretsmanager|sns|sqs)\.\$\{AWS::Region\}\.amazonaws\.com"$', "", line)
     line = re.sub(r"(events|sagemaker|lambda|states|pods\.eks|sns|sqs|cloudwatch|logs)\.amazonaws\.com\b", "", line)
     line = re.sub(r"https?://\S+", lambda url: url[0] if "${" in url[0] else "", line)
     return re.sub(r'^[a-z]{2}(-[a-z]+)+-\d = "\d{12}"$', "", line)

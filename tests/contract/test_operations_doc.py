@@ -13,6 +13,7 @@ from cfnlint.decode import cfn_yaml
 from baton.errors import all_errors
 from baton.kfp.client import MINIMUM_VERSION
 from baton.settling import LAST_RECEIVE
+from baton_cli.drained import ON_A_DRAINED_STACK
 from baton_cli.main import parser
 from tests.support.aws_command import AwsCommand
 
@@ -99,6 +100,13 @@ def test_its_outputs_parameters_rules_and_errors_exist() -> None:
     known = {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], *RESOURCES, *errors}
     other = {"Reason", "ErrorMessage", "MaximumConcurrency", "DeletionPolicy", "UpdateReplacePolicy", "Baton"}
     assert named - known - other == set()
+
+
+def test_the_parameters_that_wait_for_a_drained_stack_are_those_that_doctor_knows() -> None:
+    table = section("Upgrade").partition("| parameter |")[2].partition("\n\n")[0]
+    first_column = " ".join(line.split("|")[1] for line in table.splitlines()[2:])
+    named = set(re.findall(r"`(\w+)`", first_column)) & set(TEMPLATE["Parameters"])
+    assert named == ON_A_DRAINED_STACK
 
 
 def test_the_functions_without_versions_are_those_that_it_names() -> None:

@@ -202,8 +202,10 @@ class FakeKfp:
     def __init__(self, around: Around) -> None:
         self.runs: dict[str, FakeRun] = {}
         self.experiment: FakeExperiment | None = FakeExperiment("experiment-1")
+        self.experiment_name = "baton"
         self.changes: list[str] = []
         self.down = False
+        self.errors: dict[str, Exception] = {}
         self._around = around
 
     def tick(self) -> None:
@@ -215,8 +217,7 @@ class FakeKfp:
         return self._call("GetRun", lambda: self._copy(self.runs.get(run_id)))
 
     def find_experiment(self, name: str) -> FakeExperiment | None:
-        assert name == "baton"
-        return self._call("FindExperiment", lambda: self.experiment)
+        return self._call("FindExperiment", lambda: self.experiment if name == self.experiment_name else None)
 
     def find_runs(self, display_name: str, experiment_id: str) -> list[FakeRun]:
         assert self.experiment is not None
@@ -239,6 +240,8 @@ class FakeKfp:
         def real() -> Any:
             if self.down:
                 raise KfpUnavailable("Kubeflow Pipelines does not answer.")
+            if name in self.errors:
+                raise self.errors[name]
             return effect()
 
         return self._around(f"KFP.{name}", real)
@@ -351,6 +354,8 @@ class EndingWorld:
     def __init__(self, after: str = "delete") -> None:
         self.now = float(START + 600)
         self.installation = HOME
+        self.experiment = "baton"
+        self.connect: Callable[[], FakeKfp] = lambda: self.kfp
         self.calls: list[str] = []
         self.interrupt: Callable[[int], None] = lambda number: None
         self.items = MemoryItems(lambda: self.now, self._around)
@@ -373,7 +378,7 @@ class EndingWorld:
         runs = Runs(self.items)
         plan = {"run_id": RUN_ID, "execution_arn": EXECUTION, "pipeline": "mnist_kmeans", "created_at": START}
         runs.open({**plan, "deadline_at": START + 7200, "tags": TAGS, "after": {"endpoint": after}})
-        runs.claim_launch(RUN_ID, "attempt", 60, HOME)
+        runs.claim_launch(RUN_ID, "attempt", 60, HOME, "baton")
         runs.record_launch(RUN_ID, "kfp-1")
 
     def _make_everything(self) -> None:
@@ -394,10 +399,15 @@ class EndingWorld:
             self.stepfunctions,
             self.s3,
             BUCKET,
-            lambda: self.kfp,
-            "baton",
+            self.connect,
+            self.experiment,
             self.installation,
         )
+
+    def told(self, ended: Any, succeeded: bool | None = False) -> Receipt:
+        """Invoke clean-up as a person does who says which KFP runs have ended."""
+        event = {"execution_arn": EXECUTION, "run_id": RUN_ID, "succeeded": succeeded, "pipeline_runs_ended": ended}
+        return clean_up(Request.parse(event, "bt-"), self.tools())
 
     def call(self, succeeded: bool | None = False) -> Receipt:
         """Invoke clean-up once."""

@@ -84,6 +84,7 @@ def aws(kfp_url: str) -> FakeAws:
         "DeadLetterQueueUrl": "https://sqs/dead",
         "SageMakerRoleArn": f"arn:aws:iam::{ACCOUNT}:role/jobs",
         "StateMachineArn": MACHINE,
+        "TableName": "baton-table",
         "KfpClientRoleArns": ",".join(CLIENTS),
     }
     resources = {
@@ -117,6 +118,8 @@ def aws(kfp_url: str) -> FakeAws:
             "lambda.get_event_source_mapping": {"State": "Enabled"},
             "lambda.get_function_configuration": {"Environment": {"Variables": environment}},
             "stepfunctions.describe_state_machine": {"definition": json.dumps(DEFINITION)},
+            "stepfunctions.list_executions": {"executions": []},
+            "dynamodb.query": {"Items": []},
             "iam.get_role": {"Role": {"AssumeRolePolicyDocument": TRUST}},
             "eks.describe_cluster": {"cluster": {"status": "ACTIVE"}},
             "eks.describe_addon": {"addon": {"status": "ACTIVE"}},
@@ -162,7 +165,7 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
     checks = [finding.check for finding in findings]
     assert checks == [
         *("identity", "image", "quota", "quota", "quota", "plan", "plan", "plan", "plan"),
-        *("stack", "notifications", "versions"),
+        *("stack", "runs", "notifications", "versions"),
         *("rule", "rule", "dead letters", "queue mapping", "role", "cluster", "pod identity", "kubeflow pipelines"),
     ]
     assert the(findings, "kubeflow pipelines", OK).detail == "2.17.0, single-user, direct"
@@ -276,6 +279,8 @@ def test_events_that_somebody_has_just_taken_are_not_called_none(aws: FakeAws) -
         ("iam.get_role", "role"),
         ("eks.describe_cluster", "cluster"),
         ("lambda.get_function_configuration", "kfp"),
+        ("stepfunctions.list_executions", "runs"),
+        ("dynamodb.query", "runs"),
     ],
 )
 def test_what_the_credentials_may_not_see_is_unknown_and_the_rest_is_seen(
@@ -559,6 +564,137 @@ def test_pods_with_a_role_by_their_tokens_are_well(aws: FakeAws) -> None:
     assert the(findings, "pod credentials", OK)
 
 
+# --- runs under way ---------------------------------------------------------------------------------------------------
+
+RUNS = [f"{MACHINE.replace('stateMachine', 'execution')}:{name}" for name in ("one", "two")]
+DEPLOY = f"make build && .venv/bin/sam deploy --config-env default --stack-name baton --region {REGION}"
+DRAIN = f".venv/bin/baton drain --stack-stays --calm 200 --stack-name baton --region {REGION}"
+ENABLE = f"aws events enable-rule --name baton-UploadRule-1A --region {REGION}"
+
+
+def with_runs_under_way(aws: FakeAws) -> FakeAws:
+    """Give an account a run that runs, one that has ended and is not cleaned up, and some that are over."""
+    rows = [
+        {"name": {"S": "bt-1"}, "execution_arn": {"S": RUNS[0]}},
+        {"name": {"S": "bt-2"}, "execution_arn": {"S": RUNS[1]}},
+        {"name": {"S": "bt-3"}, "execution_arn": {"S": f"{RUNS[0]}-over"}, "receipt": {"S": "{}"}},
+        {"name": {"S": "bt-4"}, "ended_at": {"N": "1"}},
+    ]
+    aws.answers["stepfunctions.list_executions"] = {"executions": [{"executionArn": RUNS[0]}]}
+    aws.answers["dynamodb.query"] = [{"Items": rows[:2]}, {"Items": rows[2:]}]
+    return aws
+
+
+def diagnose(aws: FakeAws, region: str = REGION) -> list[Finding]:
+    return look(aws, region, configurations=SAMCONFIG)
+
+
+def test_runs_under_way_are_told_and_are_nothing_wrong(aws: FakeAws) -> None:
+    assert the(diagnose(aws), "runs", OK).detail == "none under way"
+    findings = diagnose(with_runs_under_way(aws))
+    assert {finding.state for finding in findings} == {OK}
+    words = "2 under way; docs/operations.md lists what must not change meanwhile"
+    assert the(findings, "runs", OK) == Finding("runs", OK, words)
+    assert aws.called("stepfunctions.list_executions")[-1] == {"stateMachineArn": MACHINE, "statusFilter": "RUNNING"}
+
+
+def refuses(aws: FakeAws, health: dict[str, Any]) -> str:
+    health.update(status=403, body={"message": "no"})
+    return "KfpSecretArn=ARN"
+
+
+def shuts_user_out(aws: FakeAws, health: dict[str, Any]) -> str:
+    health.update(body={**HEALTHY, "multi_user": True})
+    return "KfpUser=USER KfpNamespace=NAMESPACE"
+
+
+def loses_cluster(aws: FakeAws, _health: dict[str, Any]) -> str:
+    aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
+    return "EksClusterName=NAME"
+
+
+def gives_pods_nothing(aws: FakeAws, _health: dict[str, Any]) -> str:
+    without_pod_identity(aws, PodCredentials="auto", OidcProvider="")
+    return "EksClusterName=NAME"
+
+
+def gives_pods_nothing_in_china(aws: FakeAws, health: dict[str, Any]) -> str:
+    aws.answers["sts.get_caller_identity"] = {"Arn": "arn:aws-cn:iam::1:user/u"}
+    gives_pods_nothing(aws, health)
+    return "OidcProvider=ISSUER"
+
+
+HARMS = pytest.mark.parametrize(
+    ("harm", "region", "names"),
+    [
+        (refuses, REGION, "KfpSecretArn"),
+        (shuts_user_out, REGION, "KfpUser and KfpNamespace"),
+        (loses_cluster, REGION, "EksClusterName"),
+        (gives_pods_nothing, REGION, "EksClusterName"),
+        (gives_pods_nothing_in_china, "cn-northwest-1", "OidcProvider"),
+    ],
+)
+
+
+def in_place(command: str, region: str) -> str:
+    configured = command.replace("--config-env default", "--config-env cn") if region != REGION else command
+    return configured.replace(REGION, region)
+
+
+@HARMS
+def test_a_parameter_that_runs_under_way_depend_on_waits_for_the_drain(
+    aws: FakeAws, health: dict[str, Any], harm: Any, region: str, names: str
+) -> None:
+    overrides = harm(with_runs_under_way(aws), health)
+    [finding] = [each for each in diagnose(aws, region) if each.mend]
+    deploy = f"{DEPLOY} --parameter-overrides {overrides}"
+    assert finding.mend == in_place(f"{DRAIN} && {deploy} && {ENABLE}", region)
+    assert finding.detail.endswith(f" 2 runs are under way, and {names} may only change on a drained stack.")
+    understood(finding.mend)
+
+
+@HARMS
+def test_without_runs_under_way_nothing_is_drained(
+    aws: FakeAws, health: dict[str, Any], harm: Any, region: str, names: str
+) -> None:
+    overrides = harm(aws, health)
+    [finding] = [each for each in diagnose(aws, region) if each.mend]
+    assert finding.mend == in_place(f"{DEPLOY} --parameter-overrides {overrides}", region)
+    assert "drained" not in finding.detail
+
+
+def test_one_run_is_not_called_several(aws: FakeAws, health: dict[str, Any]) -> None:
+    refuses(with_runs_under_way(aws), health)
+    aws.answers["dynamodb.query"] = {"Items": []}
+    finding = the(diagnose(aws), "kubeflow pipelines", WRONG)
+    assert " 1 run is under way, and KfpSecretArn may only change on a drained stack." in finding.detail
+
+
+def test_where_runs_cannot_be_seen_there_may_be_some(aws: FakeAws, health: dict[str, Any]) -> None:
+    overrides = refuses(aws, health)
+    aws.answers["stepfunctions.list_executions"] = refusal("AccessDenied", "not authorized")
+    finding = the(diagnose(aws), "kubeflow pipelines", WRONG)
+    assert " Runs may be under way, and KfpSecretArn may only change on a drained stack." in finding.detail
+    assert finding.mend == f"{DRAIN} && {DEPLOY} --parameter-overrides {overrides} && {ENABLE}"
+
+
+def test_the_mode_waits_for_the_drain_and_so_does_what_changes_with_it(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(multi_user=True))
+    finding = the(diagnose(with_runs_under_way(proxied)), "kubeflow pipelines", WRONG)
+    overrides = "KfpMode=direct KfpUrl=URL KfpUser=USER KfpNamespace=NAMESPACE"
+    assert finding.mend == f"{DRAIN} && {DEPLOY} --parameter-overrides {overrides} && {ENABLE}"
+    assert "and KfpMode, KfpUser and KfpNamespace may only change on a drained stack." in finding.detail
+
+
+def test_another_url_need_not_wait_and_runs_under_way_keep_theirs(aws: FakeAws, health: dict[str, Any]) -> None:
+    health.update(status=503, body={"message": "starting"})
+    finding = the(diagnose(with_runs_under_way(aws)), "kubeflow pipelines", WRONG)
+    assert finding.mend == f"{DEPLOY} --parameter-overrides KfpUrl=URL"
+    assert finding.detail.endswith(" 2 runs are under way; each looks at its own KfpUrl to the end.")
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -596,6 +732,7 @@ def test_without_a_region_nothing_is_looked_at(
 
 def test_json_says_the_same(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
     command.answers["events.describe_rule"] = {"State": "DISABLED"}
+    with_runs_under_way(command)
     assert main(["doctor", "--region", REGION, "--json"]) == 1
     said = [Finding(**entry) for entry in json.loads(capsys.readouterr().out)]
     assert said == list(examine(Patient(command, REGION, "baton", doctor.packaged(), configurations=SAMCONFIG)))
@@ -674,4 +811,6 @@ def test_the_command_reads_the_checkouts_own_configurations(
 ) -> None:
     command.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
     main(["doctor", "--region", REGION, "--stack-name", "baton-prod"])
-    assert "  mend: make build && .venv/bin/sam deploy --guided --config-env prod " in capsys.readouterr().out
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("ok ")]
+    deploy = "make build && .venv/bin/sam deploy --guided --config-env prod --stack-name baton-prod"
+    assert lines[0] == (f"!!  stack: There is no stack baton-prod in {REGION}.  mend: {deploy} --region {REGION}")

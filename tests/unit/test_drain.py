@@ -282,6 +282,24 @@ def test_exit_codes_and_what_comes_next(command: FakeAws, capsys: pytest.Capture
         assert "There is no stack baton in eu-west-1" in capsys.readouterr().err
 
 
+def test_a_stack_that_stays_keeps_its_things_and_is_not_told_to_go(
+    command: FakeAws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.answers["sagemaker.list_endpoints"] = {"Endpoints": things("Endpoint", f"{RUN_ID}-endpoint")}
+    command.answers["sagemaker.list_tags"] = tags_of(RUN)
+    call = ["drain", "--region", REGION, "--calm", "0", "--stack-stays"]
+    assert main(call) == 0
+    said = capsys.readouterr().out
+    assert f"    aws events enable-rule --name baton-UploadRule-1 --region {REGION}\n" in said
+    assert "sam delete" not in said
+    assert "endpoint" not in said
+    assert all(len(line) < 80 for line in said.splitlines())
+    row = {"name": {"S": RUN_ID}, "execution_arn": {"S": RUN}}
+    command.answers["dynamodb.query"] = [{"Items": [row]}]
+    assert main(call) == 1
+    assert f"run {RUN_ID} without a receipt\n    aws stepfunctions start-execution" in capsys.readouterr().out
+
+
 # --- redrive ----------------------------------------------------------------------------------------------------------
 
 UPLOAD = {"source": "aws.s3", "detail-type": "Object Created", "time": "2026-11-23T10:00:00Z", "detail": {}}

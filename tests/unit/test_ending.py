@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import botocore.session
@@ -12,6 +14,7 @@ from baton.ending import Request, clean_up
 from baton.errors import (
     CleanUpIncomplete,
     InvalidInput,
+    KfpRefused,
     KfpUnavailable,
     NotGoneYet,
     RunEnded,
@@ -346,6 +349,20 @@ def test_kfp_is_asked_about_a_run_that_an_unanswered_post_may_have_made() -> Non
     assert world.kfp.runs["kfp-1"].state == "CANCELED"
 
 
+@pytest.mark.parametrize("said_in_the_row", [True, False])
+def test_what_an_unanswered_post_made_is_looked_for_in_the_experiment_of_its_launch(said_in_the_row: bool) -> None:
+    """As when KfpExperiment changes in the middle of a run; a row of an older Baton says nothing."""
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = "attempt"
+    if said_in_the_row:
+        world.experiment = "another"
+    else:
+        del world.row["kfp_experiment"]
+    world.finish()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+
+
 def test_a_kfp_run_that_is_deleted_while_it_ends_is_gone() -> None:
     world = EndingWorld()
     with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
@@ -479,6 +496,132 @@ def test_a_persons_word_counts_nothing_where_clean_up_can_look() -> None:
     with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
         clean_up(Request(EXECUTION, RUN_ID, False, pipeline_runs_ended=True), world.tools())
     assert actions(world.finish())["pipeline-run"] == "terminated"
+
+
+LOOKS = ("FindExperiment", "ListRuns", "GetRun")
+
+
+def forbids(world: EndingWorld) -> None:
+    """KfpUser was changed: the new user may not read what the old one made."""
+    refused = KfpRefused("Kubeflow Pipelines answered 403: not authorized")
+    world.kfp.errors = dict.fromkeys(LOOKS, refused)
+
+
+def is_down(world: EndingWorld) -> None:
+    world.kfp.down = True
+
+
+def has_no_cluster(world: EndingWorld) -> None:
+    def connect() -> Any:
+        raise refuse("DescribeCluster", "ResourceNotFoundException", "No cluster found for name: flow.")
+
+    world.connect = connect
+
+
+BLIND = pytest.mark.parametrize("blind", [forbids, is_down, has_no_cluster])
+
+
+def items_of_pipeline_runs(receipt: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(item["name"], item["action"]) for item in receipt["items"] if item["kind"] == "pipeline-run"]
+
+
+def blinded(blind: Callable[[EndingWorld], None]) -> EndingWorld:
+    """A run of which only its KFP run may still be there, and a clean-up that cannot look at that."""
+    world = EndingWorld()
+    world.sagemaker.things.clear()
+    blind(world)
+    return world
+
+
+@BLIND
+def test_a_person_may_say_which_kfp_runs_have_ended_where_clean_up_cannot_look(blind: Any) -> None:
+    world = blinded(blind)
+    with pytest.raises((CleanUpIncomplete, KfpUnavailable)):
+        world.call()
+    assert "receipt" not in world.row
+    receipt = world.told(["kfp-1"])
+    assert items_of_pipeline_runs(receipt) == [("kfp-1", "unseen")]
+    assert HOME in receipt["items"][-1]["reason"]
+    assert items_of_pipeline_runs(world.call(succeeded=None)) == [("kfp-1", "unseen")], "the janitor's later look"
+
+
+@BLIND
+def test_the_error_says_what_a_person_may_say(blind: Any) -> None:
+    with pytest.raises((CleanUpIncomplete, KfpUnavailable), match=re.escape('"pipeline_runs_ended": ["kfp-1"]')):
+        blinded(blind).call()
+
+
+@BLIND
+@pytest.mark.parametrize("ended", [True, [], ["kfp-2"], False, None])
+def test_the_word_counts_only_for_the_kfp_runs_that_it_names(blind: Any, ended: Any) -> None:
+    """Where it was launched at this installation; of another, true is enough."""
+    world = blinded(blind)
+    world.row["worker_run_id"] = "kfp-2"
+    with pytest.raises((CleanUpIncomplete, KfpUnavailable)):
+        world.told(ended)
+    assert "receipt" not in world.row
+    receipt = world.told(["kfp-1", "kfp-2"])
+    assert sorted(items_of_pipeline_runs(receipt)) == [("kfp-1", "unseen"), ("kfp-2", "unseen")]
+
+
+@BLIND
+def test_what_an_unanswered_post_may_have_made_needs_a_word_too(blind: Any) -> None:
+    world = blinded(blind)
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = "attempt"
+    with pytest.raises((CleanUpIncomplete, KfpUnavailable)):
+        world.call()
+    assert items_of_pipeline_runs(world.told([])) == [], "there is none"
+    assert items_of_pipeline_runs(world.told(["kfp-9"])) == [("kfp-9", "unseen")], "it was found by its name"
+
+
+def test_what_is_seen_to_go_on_has_not_ended_whatever_a_person_says() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet, match="pipeline run kfp-1"):
+        world.told(["kfp-1"])
+    assert world.kfp.runs["kfp-1"].state == "CANCELING"
+    assert items_of_pipeline_runs(world.finish()) == [("kfp-1", "terminated")]
+
+
+def test_a_kfp_run_that_may_be_read_but_not_terminated_has_not_ended_whatever_a_person_says() -> None:
+    world = blinded(lambda world: world.kfp.errors.update(TerminateRun=KfpRefused("403: read only")))
+    with pytest.raises(CleanUpIncomplete, match="read only"):
+        world.told(["kfp-1"])
+    assert "receipt" not in world.row
+
+
+def test_a_word_that_nobody_needed_is_not_remembered() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet):
+        world.told(["kfp-1"])
+    world.sagemaker.things.clear()
+    forbids(world)
+    with pytest.raises(CleanUpIncomplete, match="403"):
+        world.call()
+
+
+def test_what_clean_up_saw_to_have_ended_is_looked_at_again_all_the_same() -> None:
+    """A POST may be committed after that; without a person's word only a look tells."""
+    world = EndingWorld()
+    world.finish()
+    forbids(world)
+    with pytest.raises(CleanUpIncomplete, match="403"):
+        world.call()
+
+
+def test_a_person_may_name_the_kfp_runs_of_another_installation_too() -> None:
+    world = EndingWorld()
+    world.sagemaker.things.clear()
+    looks_elsewhere(world)
+    with pytest.raises(CleanUpIncomplete):
+        world.told(["kfp-2"])
+    assert items_of_pipeline_runs(world.told(["kfp-1"])) == [("kfp-1", "unseen")]
+
+
+@pytest.mark.parametrize("ended", ["true", "kfp-1", 1, {"kfp-1": True}, [1]])
+def test_a_word_of_another_form_is_refused(ended: Any) -> None:
+    with pytest.raises(InvalidInput, match="pipeline_runs_ended"):
+        EndingWorld().told(ended)
 
 
 def test_an_experiment_that_somebody_deleted_is_no_obstacle() -> None:

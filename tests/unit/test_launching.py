@@ -155,10 +155,11 @@ def test_the_row_says_where_it_was_launched_even_if_nobody_learns_whether(world,
     on(world, "POST /runs", fault)
     with pytest.raises(LaunchUncertain):
         world.launch()
-    assert world.row["kfp_installation"] == world.settings.kfp_installation
+    where = (world.settings.kfp_installation, world.settings.kfp_experiment)
+    assert (world.row["kfp_installation"], world.row["kfp_experiment"]) == where
     world.now += LEASE_SECONDS + 1
     world.launch()
-    assert world.row["kfp_installation"] == world.settings.kfp_installation
+    assert (world.row["kfp_installation"], world.row["kfp_experiment"]) == where
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------

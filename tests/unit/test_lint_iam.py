@@ -148,6 +148,40 @@ def test_every_resource_is_seen_however_it_is_written(resource: str, star: str) 
     ]
 
 
+ARN = "arn:${AWS::Partition}:"
+HERE = "${AWS::Region}:${AWS::AccountId}"
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        *("*", "**", "*:*", "arn:*", f"{ARN}sagemaker:*", f"{ARN}sagemaker:{HERE}*"),
+        *("arn:aws:s3:::*", f"{ARN}s3:::*/*", f"{ARN}s3:::?*/*", "arn:aws:s3:*:*:*", "arn:aws:*:*:*:*"),
+        *(f"{ARN}sagemaker:{HERE}:endpoint*", f"{ARN}sagemaker:{HERE}:endpoint/*", f"{ARN}sagemaker:{HERE}:*/*"),
+        *(f"{ARN}lambda:{HERE}:function:*:*", f"{ARN}states:{HERE}:execution:*", f"{ARN}states:{HERE}:exec*:*"),
+        *(f"{ARN}logs:{HERE}:log-group:*:log-stream:*", f"{ARN}sqs:{HERE}:*", f"{ARN}dynamodb:{HERE}:t*"),
+        *(f"{ARN}nosuchservice:{HERE}:*", f"{ARN}iam::${{AWS::AccountId}}:role/?*"),
+    ],
+)
+def test_what_leaves_every_name_open_is_a_star(resource: str) -> None:
+    assert iam.is_star(resource)
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        *("KmsKeyArn", "RunBucket.Arn", "${RunBucket.Arn}/*", "${CleanUpFunction.Arn}:*", "/*", "", ":"),
+        *(f"{ARN}s3:::${{Bucket}}", f"{ARN}s3:::${{Bucket}}/*", f"{ARN}s3:::*/run.json", f"{ARN}s3:::datasets-*/*"),
+        *(f"{ARN}sagemaker:{HERE}:endpoint/${{RunPrefix}}*", f"{ARN}sagemaker:{HERE}:endpoint/bt-*"),
+        *(f"{ARN}sqs:{HERE}:queue*", f"{ARN}sns:{HERE}:${{AWS::StackName}}*", f"{ARN}dynamodb:*:*:table/runs"),
+        *(f"{ARN}states:{HERE}:execution:${{AWS::StackName}}-training-run:*", f"{ARN}ecr:*:*:repository/kmeans"),
+        *(f"{ARN}logs:{HERE}:log-group:/aws/sagemaker/*", f"{ARN}iam::${{AWS::AccountId}}:root"),
+    ],
+)
+def test_what_names_something_is_no_star(resource: str) -> None:
+    assert not iam.is_star(resource)
+
+
 def test_a_managed_policy_that_aws_does_not_have_is_told() -> None:
     text = statement("dynamodb:GetItem", TABLE) + textwrap.indent(
         textwrap.dedent(

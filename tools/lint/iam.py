@@ -73,6 +73,9 @@ ASKED_WITHOUT_RESOURCE = frozenset(
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
 ALWAYS_THERE = ("dynamodb:LeadingKeys",)
 
+_UNWRITTEN = "\N{REPLACEMENT CHARACTER}" * 16
+"""A name that no pattern spells out."""
+
 _ARTEFACTS = ("CodeUri", "ContentUri", "DefinitionUri")
 _ARNS = {
     "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/NAME",
@@ -426,13 +429,37 @@ def unexplained_stars(text: str) -> list[str]:
 
 
 def is_star(resource: str) -> bool:
-    """Return whether a resource, perhaps with references, is everything, or everything of a service or of a type."""
-    parts = re.sub(r"\$\{[^}]*\}", "REFERENCE", resource).split(":", 5)
+    """Return whether a resource, perhaps with references, is everything, or everything of a service or of a type.
+
+    That is one with wildcards that matches a resource of some type whatever its names are.
+    """
+    text = re.sub(r"\$\{[^}]*\}", "REFERENCE", resource)
+    parts = text.split(":", 5)
     if len(parts) < 6:
-        return resource == "*"
-    # S3's resources have no type before their names.
-    kind = "" if parts[2] == "s3" else "([a-z-]+[/:])?"
-    return re.fullmatch(rf"{kind}\*+", parts[5]) is not None
+        # Not a whole ARN, but what it begins with: a last wildcard matches the rest, colons or not.
+        return bool(re.fullmatch(r"[*?:]*\*[*?:]*|arn:.*[*?]", text))
+    service, names = parts[2], parts[5]
+    if not set(names) & set("*?"):
+        return False
+    return re.fullmatch("[*?:/]+", names) is not None or any(
+        _matches(names, any_of) for any_of in _of_any_name(service)
+    )
+
+
+def _matches(pattern: str, text: str) -> bool:
+    wildcards = {"*": ".*", "?": "."}
+    return re.fullmatch("".join(wildcards.get(c, re.escape(c)) for c in pattern), text) is not None
+
+
+@cache
+def _of_any_name(service: str) -> tuple[str, ...]:
+    """Return what comes after the account in the ARNs of a service's resources, each type with names nobody wrote."""
+    data = _data()
+    if not data.services.service_exists(service):
+        return ()
+    kinds = data.resources.get_resource_types_for_service(service)
+    arns = [data.resources.get_resource_type_details(service, kind)["arn"] for kind in kinds]
+    return tuple(re.sub(r"\$\{[^}]+\}", _UNWRITTEN, arn).split(":", 5)[-1] for arn in arns if "${" in arn)
 
 
 def _statement_nodes(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:

@@ -19,6 +19,7 @@ cause                  JSON of ``{"error", "cause"}``, or of null, as the first 
 made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
 seen_<KFP run id>      the state of one of the run's KFP runs, when first seen
 pipeline_runs_ended    JSON of the KFP runs' states by id, when all were seen to have ended; null where a person said so
+told_ended             JSON of the ids of KFP runs of which a person said that they ended, where clean-up could not look
 swept                  JSON of the counts of what was deleted from the bucket so far
 endpoint_kept_at       epoch seconds; the endpoint stays, and its expiry was lifted
 =====================  ==============================================================================================
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -55,6 +56,7 @@ from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
 
 Receipt = dict[str, Any]
+Seen = TypeVar("Seen")
 
 
 class Experiment(Protocol):
@@ -100,7 +102,8 @@ class PipelineRuns(Protocol):
 class Request:
     """Which run is to end, and whether it succeeded; None where the caller does not know: Step Functions is asked.
 
-    ``pipeline_runs_ended`` is a person's word for KFP runs at an installation where clean-up cannot look.
+    ``pipeline_runs_ended`` is a person's word for KFP runs at which clean-up cannot look: the ids of those that have
+    ended (none: there is none), or True for whatever was launched at another installation.
     ``redrive_count`` says in which redrive of its execution the run's own clean-up is, so that the execution can tell
     later whether it was redriven since.
     """
@@ -108,7 +111,7 @@ class Request:
     execution_arn: str
     run_id: str
     succeeded: bool | None
-    pipeline_runs_ended: bool = False
+    pipeline_runs_ended: bool | tuple[str, ...] = False
     redrive_count: int = 0
 
     @classmethod
@@ -122,8 +125,8 @@ class Request:
             raise InvalidInput("A clean-up needs execution_arn, and run_id or start_time.")
         if not run_id:
             run_id = run_id_for(arn, _epoch(start_time or 0), run_prefix)
-        told_that_they_ended = event.get("pipeline_runs_ended") is True
-        return cls(arn, run_id, _succeeded(event), told_that_they_ended, int(event.get("redrive_count", 0)))
+        told = _told(event.get("pipeline_runs_ended"))
+        return cls(arn, run_id, _succeeded(event), told, int(event.get("redrive_count", 0)))
 
 
 @dataclass
@@ -180,8 +183,9 @@ class _Progress:
 class Tools:
     """What clean-up works with.
 
-    ``pipelines`` makes the KFP client, only for a run that may have a KFP run; ``experiment`` is where runs are listed,
-    and ``installation`` says which Kubeflow Pipelines it asks (``Settings.kfp_installation``).
+    ``pipelines`` makes the KFP client, only for a run that may have a KFP run; ``experiment`` is where runs are listed
+    whose row does not say in which they were launched, and ``installation`` says which Kubeflow Pipelines it asks
+    (``Settings.kfp_installation``).
     """
 
     items: Items
@@ -270,7 +274,8 @@ class _Ending:
         self._pipelines = tools.pipelines
         self._experiment = tools.experiment
         self._installation = tools.installation
-        self._told_that_they_ended = request.pipeline_runs_ended
+        self._told = request.pipeline_runs_ended
+        self._unseen: dict[str, None] = {}
         self._run_id = request.run_id
         self._succeeded = request.succeeded
         self._redrive_count = request.redrive_count
@@ -337,24 +342,59 @@ class _Ending:
         if _never_launched(self._row):
             return {}
         if launched_elsewhere(self._row, self._installation):
-            if self._told_that_they_ended and "pipeline_runs_ended" not in self._row:
-                self._note_that_they_ended(dict.fromkeys(self._recorded()))
+            told = self._told is True or self._are_told_to_have_ended(self._recorded())
+            if told and "pipeline_runs_ended" not in self._row:
+                self._note_that_they_ended(dict.fromkeys([*self._recorded(), *(self._named or ())]))
             if "pipeline_runs_ended" in self._row:
                 return dict(_load(self._row, "pipeline_runs_ended", {}))
         states: dict[str, str | None] = {}
         with self._progress.attempt():
-            client = self._pipelines()
-            ids = self._pipeline_run_ids(client)
+            ids = self._pipeline_run_ids()
             for pipeline_run_id in ids:
                 with self._progress.attempt():
-                    states[pipeline_run_id] = self._end_pipeline_run(client, pipeline_run_id)
+                    states[pipeline_run_id] = self._end_pipeline_run(pipeline_run_id)
             self._require_seen(ids, states)
             unlooked = [run_id for run_id in self._recorded() if run_id not in ids]
             self._progress.going += [f"pipeline run {run_id} (recorded a moment ago)" for run_id in unlooked]
             over = len(states) == len(ids) and all(state is None or _is_end(state) for state in states.values())
             if over and not unlooked and "may_be_posted" not in self._row:
-                self._note_that_they_ended({run_id: state for run_id, state in states.items() if state})
-        return {run_id: state for run_id, state in states.items() if state}
+                self._note_that_they_ended(self._seen_or_told(states))
+        return self._seen_or_told(states)
+
+    def _seen_or_told(self, states: Mapping[str, str | None]) -> dict[str, str | None]:
+        return {**self._unseen, **{run_id: state for run_id, state in states.items() if state}}
+
+    @property
+    def _named(self) -> Sequence[str] | None:
+        """The KFP runs of which a person says, or has said to an earlier call, that they ended; None without a word."""
+        return self._told if isinstance(self._told, tuple) else _load(self._row, "told_ended", None)
+
+    def _are_told_to_have_ended(self, ids: Sequence[str]) -> bool:
+        named = self._named
+        return named is not None and set(ids) <= set(named)
+
+    def _look(self, call: Callable[[PipelineRuns], Seen], ids: Sequence[str]) -> Seen | None:
+        """Ask Kubeflow Pipelines about KFP runs; where it cannot be asked, a person's word about all of them counts.
+
+        Returns None where the word counts.
+        """
+        try:
+            return call(self._pipelines())
+        except (BatonError, ClientError, BotoCoreError) as error:
+            if self._are_told_to_have_ended(ids):
+                self._go_by_the_word(ids)
+                return None
+            if is_transient(error):
+                raise
+            kind = type(error) if isinstance(error, BatonError) else CleanUpIncomplete
+            raise kind(f"{error} {_what_to_say(ids)}") from error
+
+    def _go_by_the_word(self, ids: Sequence[str]) -> None:
+        named = list(self._named or ())
+        self._unseen.update(dict.fromkeys(ids or named))
+        # The janitor's later look brings no word, and cannot look either.
+        if _load(self._row, "told_ended", None) != named:
+            self._update({"told_ended": json.dumps(named)})
 
     def _require_seen(self, ids: Sequence[str], states: Mapping[str, str | None]) -> None:
         """Raise CleanUpIncomplete where what is not found here was launched at another installation."""
@@ -376,19 +416,23 @@ class _Ending:
         ids = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
         return list(dict.fromkeys(run_id for run_id in ids if run_id))
 
-    def _pipeline_run_ids(self, client: PipelineRuns) -> list[str]:
+    def _pipeline_run_ids(self) -> list[str]:
         # A POST that timed out may have been committed all the same; only its display name leads to such a run.
-        experiment = client.find_experiment(self._experiment)
-        named = client.find_runs(self._run_id, experiment.id) if experiment else []
-        ours = [run.id for run in named if run.belongs_to(self._run_id, self._row["execution_arn"])]
-        return list(dict.fromkeys([*self._recorded(), *ours]))
+        recorded = self._recorded()
+        return list(dict.fromkeys([*recorded, *(self._look(self._find_by_name, recorded) or ())]))
 
-    def _end_pipeline_run(self, client: PipelineRuns, pipeline_run_id: str) -> str | None:
-        run = client.get_run(pipeline_run_id)
+    def _find_by_name(self, client: PipelineRuns) -> list[str]:
+        experiment = client.find_experiment(self._row.get("kfp_experiment", self._experiment))
+        named = client.find_runs(self._run_id, experiment.id) if experiment else []
+        return [run.id for run in named if run.belongs_to(self._run_id, self._row["execution_arn"])]
+
+    def _end_pipeline_run(self, pipeline_run_id: str) -> str | None:
+        run = self._look(lambda client: client.get_run(pipeline_run_id), [pipeline_run_id])
         if run is None:
             return None
         self._remember_pipeline_run(pipeline_run_id, run.state)
         if not _is_end(run.state) and run.state != "CANCELING":
+            client = self._pipelines()
             client.terminate_run(pipeline_run_id)
             run = client.get_run(pipeline_run_id) or run
         if not _is_end(run.state):
@@ -496,7 +540,8 @@ class _Ending:
 
     def _pipeline_item(self, run_id: str, state: str | None) -> dict[str, Any]:
         if state is None:
-            reason = f"It was launched at {self._row['kfp_installation']}, and a person says that it has ended."
+            where = self._row.get("kfp_installation", self._installation)
+            reason = f"It was launched at {where}, and a person says that it has ended."
             return {"kind": PIPELINE_RUN, "name": run_id, "action": "unseen", "status": None, "reason": reason}
         first_state = self._row.get(f"seen_{run_id}", state)
         was_going = not _is_end(first_state)
@@ -528,6 +573,13 @@ def _never_launched(row: Item) -> bool:
     return not any(name in row for name in ("may_be_posted", "pipeline_run_id", "worker_run_id"))
 
 
+def _what_to_say(pipeline_run_ids: Sequence[str]) -> str:
+    return (
+        "Where that cannot be mended, look yourself that no pipeline run of this run goes on, and start clean-up-run"
+        f' again with the same input and "pipeline_runs_ended": {json.dumps(pipeline_run_ids)}.'
+    )
+
+
 def _sighting(resource: Resource) -> str:
     return json.dumps({"status": resource.status, "reason": resource.reason})
 
@@ -543,6 +595,15 @@ def _epoch(start_time: str | int) -> int:
         return int(start_time) // 1000
     except ValueError:
         raise InvalidInput(f"start_time {start_time!r} is neither ISO 8601 nor epoch milliseconds.") from None
+
+
+def _told(word: Any) -> bool | tuple[str, ...]:
+    """Read what a person says of KFP runs; nothing is False."""
+    if word is None or isinstance(word, bool):
+        return bool(word)
+    if not isinstance(word, list) or not all(isinstance(run_id, str) for run_id in word):
+        raise InvalidInput('"pipeline_runs_ended" must be true or a list of pipeline runs\' ids.')
+    return tuple(word)
 
 
 def _succeeded(event: Mapping[str, Any]) -> bool | None:

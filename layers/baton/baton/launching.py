@@ -92,7 +92,8 @@ class Launcher:
     ) -> Run:
         run_id = plan["run_id"]
         try:
-            self._runs.claim_launch(run_id, attempt, LEASE_SECONDS, self._settings.kfp_installation)
+            where = self._settings.kfp_installation, self._settings.kfp_experiment
+            self._runs.claim_launch(run_id, attempt, LEASE_SECONDS, *where)
         except LaunchInProgress:
             found = self._find(plan, experiment_id)
             if found is None:

@@ -13,6 +13,7 @@ keeps_endpoint         true where the plan keeps the endpoint of a run that succ
 launch_attempt         the attempt that holds, or last held, the launch lease
 launch_lease_until     epoch seconds
 kfp_installation       the Kubeflow Pipelines at which it is launched, as ``Settings`` names it; older rows have none
+kfp_experiment         the experiment there in which it is launched, by name; older rows have none
 may_be_posted          the attempt whose POST may have made a KFP run that nobody recorded; SEVERAL for more than one
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
@@ -85,11 +86,13 @@ class Runs:
             raise RunEnded(f"Run {run_id} was ended; start a new execution instead of redriving this one.")
         return row
 
-    def claim_launch(self, run_id: str, attempt: str, lease_seconds: float, installation: str | None = None) -> Item:
+    def claim_launch(
+        self, run_id: str, attempt: str, lease_seconds: float, installation: str = "", experiment: str = ""
+    ) -> Item:
         """Take the launch lease for an attempt; raise LaunchInProgress while another attempt holds it.
 
-        With the lease the row says at which Kubeflow Pipelines the attempt launches, so that it does wherever there may
-        be a KFP run. Raises RunEnded where the run has a tombstone.
+        With the lease the row says at which Kubeflow Pipelines, and in which experiment there, the attempt launches, so
+        that it does wherever there may be a KFP run. Raises RunEnded where the run has a tombstone.
         """
         now = self._items.now()
         free = (
@@ -98,7 +101,8 @@ class Runs:
             | Attr("launch_attempt").eq(attempt)
         )
         values = {"launch_attempt": attempt, "launch_lease_until": _number(now + lease_seconds)}
-        where = {"kfp_installation": installation} if installation else {}
+        told = {"kfp_installation": installation, "kfp_experiment": experiment}
+        where = {name: value for name, value in told.items() if value}
         may = Attr("execution_arn").exists() & absent("ended_at") & free
         try:
             return self._items.update(RUN, run_id, {**values, **where}, only_if=may)

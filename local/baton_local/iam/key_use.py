@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from baton_local.iam.calls import Call
 from baton_local.iam.names import action_prefix
-from baton_local.regions import url_suffix
 
 _READ, _WRITE, _SEND = ("kms:Decrypt",), ("kms:GenerateDataKey",), ("kms:GenerateDataKey", "kms:Decrypt")
 _USES = {
@@ -36,8 +35,9 @@ def given_key(call: Call) -> str:
 
 
 def via_service(call: Call) -> str:
-    """Return the condition key ``kms:ViaService`` of what a call's service asks of KMS, such as a host's name.
+    """Return the condition key ``kms:ViaService`` of what a call's service asks of KMS.
 
+    It ends the same in every partition, China as well, and is no host's name there.
     https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-via-service
     """
-    return f"{action_prefix(call.service)}.{call.region}.{url_suffix(call.region)}"
+    return f"{action_prefix(call.service)}.{call.region}.amazonaws.com"

