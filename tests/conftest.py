@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 
 import botocore.session
 import pytest
 
+from baton_local.cloud import EmbeddedCloud
+from tests.support import forked_clouds
+
 # moto forgets boto3's session after each test, and a new one would read all models again: half of the time of a test.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+
+if sys.platform == "linux":
+    EmbeddedCloud.launch = staticmethod(forked_clouds.launch)
 
 TESTS = Path(__file__).parent
 

@@ -9,9 +9,11 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.loaders import Loader, create_loader
 
 from baton_local.seams import register
+
+# Parsing a service's model takes long, and each session would do so anew: moto's own read that of EC2 three times.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 SESSION_SECONDS = 12 * 3600
 """How long a session lasts: longer than an embedded cloud does."""
@@ -74,18 +76,10 @@ def forget_session(access_key_id: str, role_arn: str) -> None:
 _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=120, max_pool_connections=50)
 
 
-@functools.cache
-def _loader() -> Loader:
-    """Return the one reader of the services' models: each client needs the same few, and parsing them takes long."""
-    return create_loader()
-
-
 @functools.lru_cache(maxsize=256)
 def client(url: str, service: str, region: str, credentials: Credentials = ADMINISTRATOR) -> Any:
     """Return a boto3 client of the embedded cloud at ``url`` that acts with these credentials and never retries."""
-    session = botocore.session.Session()
-    session.register_component("data_loader", _loader())
-    return boto3.session.Session(botocore_session=session).client(
+    return boto3.session.Session().client(
         service,  # type: ignore[call-overload]
         region_name=region,
         endpoint_url=url,

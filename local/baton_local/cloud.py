@@ -8,10 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, Protocol
 
 from baton_local import accounts
 from baton_local.context import ACCOUNT_ID
@@ -25,6 +25,38 @@ _LOG_TAIL_LINES = 30
 
 class CloudError(RuntimeError):
     """The embedded cloud did not come up or is gone; the message ends with the tail of its log."""
+
+
+class Process(Protocol):
+    """As much of ``subprocess.Popen`` as a cloud needs of its process, which ends when its standard input is closed."""
+
+    pid: int
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code once it has ended; raise subprocess.TimeoutExpired if it does not in time (seconds)."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+def new_interpreter(arguments: Sequence[str], log: IO[bytes]) -> Process:
+    """Start a cloud's process with these arguments of baton_local.server, which prints into ``log``."""
+    # Its import path is this process's, so that it finds the same modules.
+    path = os.pathsep.join(p for p in sys.path if p)
+    return subprocess.Popen(
+        [sys.executable, "-m", "baton_local.server", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+    )
 
 
 class EmbeddedCloud:
@@ -55,10 +87,12 @@ class EmbeddedCloud:
         self._enforce_iam = enforce_iam
         self._cache_dir = cache_dir
         self._services = services
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._config_file = _temporary_file("baton-aws-config-")
 
     account_id = ACCOUNT_ID
+    launch: Callable[[Sequence[str], IO[bytes]], Process] = staticmethod(new_interpreter)
+    """How its process is started, for all clouds: who starts many may have a quicker way."""
 
     @property
     def url(self) -> str:
@@ -83,9 +117,7 @@ class EmbeddedCloud:
         # botocore refuses an empty AWS_PROFILE, so there is a profile that says nothing.
         self._config_file.write_text("[default]\n")
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.PIPE, stdout=log, stderr=log, env=_child_environment()
-            )
+            self._process = self.launch(self._arguments(), log)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -140,13 +172,12 @@ class EmbeddedCloud:
         """Return a boto3 client that acts as this cloud's administrator."""
         return accounts.client(self.url, service, region)
 
-    def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "baton_local.server", "--exit-with-parent"]
-        command += ["--port", str(self.port), "--kfp-port", str(self.kfp_port)]
-        command += ["--speed", str(self.speed), "--dials", self.dials.as_json()]
-        command += ["--services", ",".join(self._services)]
-        command += [] if self._enforce_iam else ["--no-iam"]
-        return command + (["--cache-dir", str(self._cache_dir)] if self._cache_dir else [])
+    def _arguments(self) -> list[str]:
+        arguments = ["--exit-with-parent", "--port", str(self.port), "--kfp-port", str(self.kfp_port)]
+        arguments += ["--speed", str(self.speed), "--dials", self.dials.as_json()]
+        arguments += ["--services", ",".join(self._services)]
+        arguments += [] if self._enforce_iam else ["--no-iam"]
+        return arguments + (["--cache-dir", str(self._cache_dir)] if self._cache_dir else [])
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + _START_SECONDS
@@ -163,8 +194,3 @@ def _temporary_file(prefix: str) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=prefix)
     os.close(descriptor)
     return Path(name)
-
-
-def _child_environment() -> dict[str, str]:
-    """Return this process's environment, with its import path, so that the child finds the same modules."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONUNBUFFERED": "1"}

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 _BAD_ENDS = ("Failed", "TimedOut", "Aborted")
+_ENDS = ("Succeeded", *_BAD_ENDS)
 INSTANT = frozenset({"Choice", "Pass", "Succeed", "Fail"})
 """The types of states that take no time of their own."""
 _PAGE = 20
@@ -51,7 +52,10 @@ class Step:
 
 
 class History:
-    """Follows an execution through its history events; every call of ``read`` takes up the new ones."""
+    """Follows an execution through its history events; every call of ``read`` takes up the new ones.
+
+    ``visits`` are those of its states, in order; ``is_over`` tells whether the last event is the execution's end.
+    """
 
     def __init__(self, stepfunctions: Any, execution_arn: str) -> None:
         self._stepfunctions = stepfunctions
@@ -60,6 +64,7 @@ class History:
         self._types: dict[int, str] = {}
         self._visit_of: dict[int, Visit] = {}
         self.visits: list[Visit] = []
+        self.is_over = False
 
     @property
     def transitions(self) -> int:
@@ -90,6 +95,8 @@ class History:
     def _take(self, event: dict[str, Any]) -> list[Step]:
         kind, when, before = event["type"], event["timestamp"], event.get("previousEventId", 0)
         self._types[event["id"]] = kind
+        if kind.startswith("Execution"):
+            self.is_over = kind.endswith(_ENDS)
         if kind.endswith("StateEntered"):
             return self._enter(event, Visit(event["stateEnteredEventDetails"]["name"], when))
         if before in self._visit_of:

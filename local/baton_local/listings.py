@@ -1,6 +1,6 @@
 """S3's listings: quick, though moto copies all that a bucket holds, and right while others write and delete.
 
-So are SNS's subscriptions right while others subscribe.
+So are SNS's subscriptions right while others subscribe, and their messages signed by one key.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import functools
 import io
 from collections.abc import Callable
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from baton_local.seams import add, replace
 
@@ -31,6 +33,13 @@ def install() -> None:
         _open(models, f"S3Backend.{operation}", parameters)
     _open("moto.sns.models", "SNSBackend._find_subscription", ("self", "topic_arn", "endpoint", "protocol"))
     _open("moto.sns.models", "SNSBackend._get_topic_subscriptions", ("self", "topic"))
+    # moto's own is made anew for each subscription, which takes longer than all else that a message needs.
+    replace("moto.sns.models", "Subscription.private_key", lambda _subscription: _signing_key())
+
+
+@functools.cache
+def _signing_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def _open(module: str, attribute: str, parameters: tuple[str, ...]) -> None:

@@ -74,7 +74,6 @@ class Run:
         self._deployment = deployment
         self._pipeline = pipeline
         self._alone = alone
-        self._topic = Topic(deployment)
         self._earlier: set[str] = set()
         self._cleaned_for: dict[str, str] = {}
 
@@ -101,8 +100,9 @@ class Run:
         """
         self._note_earlier()
         bucket = self._deployment.bucket
-        answer = self._deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
-        return self._started(Upload(bucket, key, answer.get("VersionId"), "", len(content), ""))
+        with Topic(self._deployment) as topic:
+            answer = self._deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
+            return self._started(Upload(bucket, key, answer.get("VersionId"), "", len(content), ""), topic)
 
     def start_execution(self, given: Mapping[str, Any]) -> str:
         """Start an execution as the console does; return its ARN."""
@@ -116,13 +116,14 @@ class Run:
         """Wait until the execution and the clean-up after it are over; return what became of the run."""
         stepfunctions = self._deployment.client("stepfunctions")
         history = History(stepfunctions, execution_arn)
-        while True:
-            execution = stepfunctions.describe_execution(executionArn=execution_arn)
+        execution: dict[str, Any] = {"status": "RUNNING"}
+        while execution["status"] == "RUNNING":
             for step in history.read():
                 tell(step)
-            if execution["status"] != "RUNNING":
-                break
-            time.sleep(_POLL_SECONDS)
+            if history.is_over:
+                execution = stepfunctions.describe_execution(executionArn=execution_arn)
+            else:
+                time.sleep(_POLL_SECONDS)
         if execution["status"] != "SUCCEEDED":
             self.wait_for_sweep(execution_arn)
         return self._result(execution, history)
@@ -151,11 +152,10 @@ class Run:
         return _run_id(self._deployment.client("stepfunctions").describe_execution(executionArn=execution_arn))
 
     def _note_earlier(self) -> None:
-        """Remember what ran before, so that this run's own executions are told apart, and forget old messages."""
+        """Remember what ran before, so that this run's own executions are told apart."""
         self._earlier = set(self._executions(self._deployment.state_machine)) | set(
             self._executions(self._deployment.clean_up_machine)
         )
-        self._topic.hear()
 
     def _executions(self, machine: str) -> dict[str, str]:
         """Return the status of every execution of a state machine, by ARN."""
@@ -167,13 +167,13 @@ class Run:
     def _new(self, machine: str) -> dict[str, str]:
         return {arn: status for arn, status in self._executions(machine).items() if arn not in self._earlier}
 
-    def _started(self, upload: Upload) -> str:
+    def _started(self, upload: Upload, topic: Topic) -> str:
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until:
             for arn in self._new(self._deployment.state_machine):
                 if self._starts(upload, arn):
                     return arn
-            refusals = [text for text in self._topic.hear() if upload.uri in text]
+            refusals = [text for text in topic.hear() if upload.uri in text]
             if refusals:
                 raise NotStarted(refusals[0])
             time.sleep(_POLL_SECONDS)

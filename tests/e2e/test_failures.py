@@ -177,15 +177,16 @@ def test_an_upload_that_starts_nothing_is_told_to_the_topic(stage: Stage, key: s
 
 
 def test_other_json_files_and_other_folders_start_nothing_and_are_no_mistake(stage: Stage) -> None:
-    topic, before = Topic(stage.deployment), executions(stage)
-    for key in ("uploads/mnist_kmeans/notes.json", "elsewhere/mnist.pkl.gz"):
-        stage.deployment.client("s3").put_object(Bucket=stage.deployment.bucket, Key=key, Body=b"{}")
-    # Events come in order here, so the refusal of a third object shows that the two before it have been seen.
-    with pytest.raises(NotStarted):
-        Run(stage.deployment).upload("uploads/stray.pkl", b"x")
-    time.sleep(0.5)
-    assert executions(stage) == before
-    assert [text for text in topic.hear() if "stray" not in text] == []
+    before = executions(stage)
+    with Topic(stage.deployment) as topic:
+        for key in ("uploads/mnist_kmeans/notes.json", "elsewhere/mnist.pkl.gz"):
+            stage.deployment.client("s3").put_object(Bucket=stage.deployment.bucket, Key=key, Body=b"{}")
+        # Events come in order here, so the refusal of a third object shows that the two before it have been seen.
+        with pytest.raises(NotStarted):
+            Run(stage.deployment).upload("uploads/stray.pkl", b"x")
+        time.sleep(0.5)
+        assert executions(stage) == before
+        assert [text for text in topic.hear() if "stray" not in text] == []
 
 
 def executions(stage: Stage) -> set[str]:
@@ -368,7 +369,7 @@ def test_a_login_page_in_front_of_kubeflow_pipelines(stage: Stage) -> None:
 
 
 def test_the_topic_is_told_of_a_failure(stage: Stage) -> None:
-    topic = Topic(stage.deployment)
-    result = stage.play(stage.file("told.pkl", b"This is no pickle."))
-    (verdict,) = [json.loads(text) for text in topic.hear() if text.startswith("{")]
+    with Topic(stage.deployment) as topic:
+        result = stage.play(stage.file("told.pkl", b"This is no pickle."))
+        (verdict,) = [json.loads(text) for text in topic.hear() if text.startswith("{")]
     assert (verdict["status"], verdict["error"], verdict["report"]) == ("FAILED", "InvalidDataset", result.report)

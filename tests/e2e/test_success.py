@@ -36,10 +36,9 @@ class Stories:
 @pytest.fixture(scope="module")
 def stories(stage: Stage) -> Iterator[Stories]:
     """One run from an upload, one from a run.json, one from the console."""
-    topic = Topic(stage.deployment)
     # The name is that of the pipeline's default data set, which an execution gets that names none.
     named = stage.file("mnist.pkl.gz", stage.good.read_bytes())
-    with ThreadPoolExecutor(3) as pool:
+    with Topic(stage.deployment) as topic, ThreadPoolExecutor(3) as pool:
         yield Stories(
             upload=pool.submit(upload, stage, named),
             keep=pool.submit(stage.play, given={"after": {"endpoint": "keep"}}, alone=False),

@@ -286,7 +286,6 @@ def test_a_report_that_cannot_be_copied_costs_no_result(monkeypatch, tmp_path, b
         (tmp_path / ".baton").write_text("A file where the folder would be.")
     s3 = SimpleNamespace(get_object=lambda **_: page(b"<html>"))
     deployment = SimpleNamespace(client=lambda _service: s3)
-    monkeypatch.setattr(run, "Topic", lambda _deployment: None)
     found = run.Run(deployment)._fetch("s3://bucket/runs/bt-1/report/report.html")
     assert found == (None if blocked else ".baton/reports/bt-1.html")
     assert blocked or Path(found).read_bytes() == b"<html>"

@@ -1,19 +1,20 @@
-"""Starts the processes of sandboxes: a new interpreter for a function's first ones, forks of a zygote from then on.
+"""Starts the processes of sandboxes: forks of a zygote where that is sound, new interpreters elsewhere.
 
-Importing boto3 and the function's library costs most of a second of processor time, which a cloud whose sandboxes are
-killed again and again would pay every time.
+Importing boto3 and the function's library costs most of a second of processor time, which a cloud would pay for each
+function, and one whose sandboxes are killed again and again would pay every time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,11 @@ from baton_local.lambda_ import zygote
 CAN_FORK = sys.platform == "linux"
 """macOS's system libraries do not survive a fork without an exec, and Windows has none."""
 
-INTERPRETERS = 2
-"""How many sandboxes of a function start as new interpreters before a zygote pays."""
-
 PYTHON = [sys.executable, "-S", "-P", "-u"]
 """The interpreter with nothing of this environment's site-packages."""
+
+_AT_START = ("LANG", "LC_", "LD_", "PATH", "PYTHON", "TZ")
+"""How the names of variables begin that an interpreter goes by when it starts."""
 
 
 class Process(Protocol):
@@ -71,30 +72,48 @@ class Nursery:
     def __init__(self, fork: bool = CAN_FORK) -> None:
         self._fork = fork
         self._lock = threading.Lock()
-        self._births: Counter[Any] = Counter()
+        self._runtimes: dict[Any, _Runtime] = {}
         self._zygotes: dict[Any, _Zygote] = {}
 
     def start(self, key: Any, birth: Birth, secret: Sequence[str]) -> Process:
         """Start a process; ``secret`` are the variables of its own, which no zygote gets."""
         with self._lock:
-            self._births[key] += 1
-            zygote_ = self._zygote(key, birth, secret) if self._births[key] > INTERPRETERS and self._fork else None
+            zygote_ = self._zygote(key, birth, secret) if self._fork else None
         return zygote_.start(birth) if zygote_ else _interpreter(birth)
 
     def close(self) -> None:
         """End every zygote, and with it the sandboxes that are its children."""
         with self._lock:
+            runtimes, self._runtimes = list(self._runtimes.values()), {}
             zygotes, self._zygotes = list(self._zygotes.values()), {}
             self._fork = False
-        for each in zygotes:
-            each.close()
+        for zygote_ in zygotes:
+            zygote_.close()
+        for runtime in runtimes:
+            runtime.close()
 
     def _zygote(self, key: Any, birth: Birth, secret: Sequence[str]) -> _Zygote:
         found = self._zygotes.get(key)
         if found is None or not found.is_alive:
             shared = {name: value for name, value in birth.environment.items() if name not in secret}
-            found = self._zygotes[key] = _Zygote(birth, shared)
+            runtime = self._runtime(_at_start(shared))
+            found = self._zygotes[key] = _Zygote(runtime.fork(birth, shared))
         return found
+
+    def _runtime(self, environment: Mapping[str, str]) -> _Runtime:
+        key = tuple(sorted(environment.items()))
+        found = self._runtimes.get(key)
+        if found is None or not found.is_alive:
+            found = self._runtimes[key] = _Runtime(environment)
+        return found
+
+
+def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a runtime starts with: what an interpreter goes by, but for the function's own code."""
+    found = {name: value for name, value in environment.items() if name.startswith(_AT_START)}
+    layers = found.get("PYTHONPATH", "").split(os.pathsep)[1:]
+    # Without a home botocore would look for models of services in that of whoever runs the cloud.
+    return {**found, "PYTHONPATH": os.pathsep.join(layers), "HOME": os.devnull}
 
 
 def _interpreter(birth: Birth) -> subprocess.Popen[bytes]:
@@ -140,28 +159,56 @@ class _Fork:
         os.kill(self.pid, signal.SIGKILL)
 
 
-class _Zygote:
-    """A running zygote of one function."""
+class _Runtime:
+    """A running process that has imported what the functions with some layers have in common."""
 
-    def __init__(self, birth: Birth, environment: Mapping[str, str]) -> None:
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()
-        self._forks: dict[int, _Fork] = {}
-        self._process = subprocess.Popen(
-            [*PYTHON, str(Path(zygote.__file__).resolve()), birth.client, birth.handler],
-            cwd=birth.folder,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        threading.Thread(target=self._listen, name="zygote", daemon=True).start()
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            self._process = subprocess.Popen(
+                [*PYTHON, str(Path(zygote.__file__).resolve())],
+                env=dict(environment),
+                stdin=other.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     @property
     def is_alive(self) -> bool:
         """Whether it can fork."""
         return self._process.poll() is None
+
+    def fork(self, birth: Birth, environment: Mapping[str, str]) -> socket.socket:
+        """Fork a function's zygote and return the socket to speak with it; it says nothing where it could not be."""
+        own, other = socket.socketpair()
+        request = {"client": birth.client, "handler": birth.handler, "folder": str(birth.folder)}
+        with other, contextlib.suppress(OSError):
+            message = json.dumps({**request, "environment": dict(environment)}).encode()
+            socket.send_fds(self._socket, [message], [other.fileno()])
+        return own
+
+    def close(self) -> None:
+        """Let it end."""
+        self._socket.close()
+        self._process.wait()
+
+
+class _Zygote:
+    """A running zygote of one function."""
+
+    def __init__(self, speaking: socket.socket) -> None:
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._forks: dict[int, _Fork] = {}
+        self._socket = speaking
+        self._listener = threading.Thread(target=self._listen, name="zygote", daemon=True)
+        self._listener.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can fork."""
+        return self._listener.is_alive()
 
     def start(self, birth: Birth) -> _Fork:
         """Fork a sandbox's process and return it once it has an id; it has ended at once where the zygote is gone."""
@@ -176,30 +223,31 @@ class _Zygote:
 
     def close(self) -> None:
         """Let it end its sandboxes, and itself."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._process.wait()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        self._listener.join()
+        self._socket.close()
 
     def _ask(self, request: Mapping[str, Any], fork: _Fork) -> None:
-        assert self._process.stdin is not None
         try:
             with self._lock:
-                self._process.stdin.write(f"{json.dumps(request)}\n".encode())
-                self._process.stdin.flush()
+                self._socket.sendall(f"{json.dumps(request)}\n".encode())
         except OSError:
             fork.end(1)
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            facts = json.loads(line)
-            if "pid" in facts:
-                fork = self._forks[facts["number"]]
-                fork.pid = facts["pid"]
-                fork.born.set()
-            else:
-                self._forks.pop(facts["number"]).end(facts["code"])
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
+            for line in lines:
+                self._take_in(json.loads(line))
         with self._lock:
             left, self._forks = list(self._forks.values()), {}
         for fork in left:
             fork.end(1)
+
+    def _take_in(self, facts: Mapping[str, int]) -> None:
+        if "pid" in facts:
+            fork = self._forks[facts["number"]]
+            fork.pid = facts["pid"]
+            fork.born.set()
+        else:
+            self._forks.pop(facts["number"]).end(facts["code"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -132,14 +132,19 @@ def get_execution_history(self: Any) -> Any:
     if str(self._get_param("includeExecutionData")).lower() == "false":
         page = [_without_data(event) for event in page]
     # moto's serializer looks for each of an event's forty fields by several names, and this is read again and again.
-    return json.dumps({"events": [_stated(event) for event in page], **token})
+    return json.dumps({"events": [{**_stated(event), "timestamp": _seconds(event)} for event in page], **token})
 
 
 def _stated(value: Any) -> Any:
-    """Return a value as the protocol writes it: no field without a value, and times in seconds since 1970."""
+    """Return a value without the fields that have none."""
     if isinstance(value, dict):
         return {name: _stated(item) for name, item in value.items() if item is not None}
-    return value.timestamp() if isinstance(value, datetime) else value
+    return value
+
+
+def _seconds(event: Mapping[str, Any]) -> float:
+    """Return when an event was, in seconds since 1970 as the protocol has it; moto keeps it as text."""
+    return datetime.fromisoformat(str(event["timestamp"])).timestamp()
 
 
 def _without_data(event: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from baton_local.cloud import EmbeddedCloud
-from baton_local.lambda_.nursery import CAN_FORK, INTERPRETERS
+from baton_local.lambda_.nursery import CAN_FORK, Birth, Nursery
 from tests.integration.local.lambda_helpers import Answer, Lambda
+
+forks = pytest.mark.skipif(not CAN_FORK, reason="processes are forked on Linux only")
 
 SEES = """\
 import os, random, sys, time
@@ -30,7 +35,7 @@ OWN = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_L
     "HOME",
     "TMPDIR",
 }
-COUNT = INTERPRETERS + 3
+COUNT = 4
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,75 @@ def test_an_exit_and_a_signal_end_a_forked_sandbox_as_they_end_any(functions: La
         assert ("exit status 7" if number % 2 else "signal: killed") in answer.payload["errorMessage"]
 
 
-def test_a_zygote_is_used_where_there_can_be_one(functions: Lambda) -> None:
+@forks
+def test_the_sandboxes_of_a_function_are_forked_from_one_zygote(functions: Lambda) -> None:
     source = "import os, time\ndef handler(event, context):\n    time.sleep(0.5)\n    return os.getppid()\n"
     parents = [answer.payload for answer in at_once(functions, functions.create(source))]
-    assert len(set(parents)) == (2 if CAN_FORK else 1)
+    assert len(set(parents)) == 1
+
+
+LOOKS = """\
+import json, locale, os, sys, time
+import app
+json.dump({
+    'argv': sys.argv, 'path': sys.path, 'environment': dict(os.environ), 'cwd': os.getcwd(), 'zone': time.tzname,
+    'encoding': locale.getpreferredencoding(), 'flags': str(sys.flags), 'main': sys.modules['__main__'].__file__,
+    'stdin': sys.stdin.read(), 'umask': os.umask(0o22), 'group': os.getpgid(0) == os.getpid(), 'app': app.SEEN,
+}, sys.stdout)
+sys.exit(3)
+"""
+APP = """\
+import os, sys
+import colour, queue
+SEEN = [os.environ['MINE'], colour.NAME, queue.__file__, 'boto3' in sys.modules and sys.modules['boto3'].__file__]
+"""
+
+
+def looks(place: Path, fork: bool, own_modules: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a process sees that stands where a runtime client would; the function and a layer have modules."""
+    task, layer, runtime = place / "task", place / "layer", place / "runtime"
+    for folder, files in (
+        (task, {"app.py": APP, **own_modules}),
+        (layer, {"colour.py": "NAME = 'of the layer'\n"}),
+        (runtime, {"boto3.py": "", "colour.py": "NAME = 'of the runtime'\n"}),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    client, log = place / "client.py", place / f"log-{fork}"
+    client.write_text(LOOKS)
+    path = os.pathsep.join(map(str, (task, layer, runtime)))
+    environment = {"PYTHONPATH": path, "MINE": "mine", "TZ": "Asia/Kolkata", "PYTHONUTF8": "1", "LANG": "en_US.UTF-8"}
+    nursery = Nursery(fork=fork)
+    try:
+        process = nursery.start("function", Birth(str(client), "app.handler", environment, task, log), ())
+        assert process.wait() == 3, log.read_text()
+    finally:
+        nursery.close()
+    seen: dict[str, Any] = json.loads(log.read_text())
+    return seen
+
+
+@forks
+@pytest.mark.parametrize(
+    ("own_modules", "colour"),
+    [({}, "of the layer"), ({"colour.py": "NAME = 'its own'\n"}, "its own")],
+)
+def test_a_forked_process_sees_what_a_new_interpreter_sees(
+    tmp_path: Path, own_modules: dict[str, str], colour: str
+) -> None:
+    forked, interpreted = (looks(tmp_path, fork, own_modules) for fork in (True, False))
+    assert forked["app"][1] == colour
+    # What the runtime brings along is there already, and no function can tell but by looking for it.
+    assert (forked["app"].pop(), interpreted["app"].pop()) == (str(tmp_path / "runtime" / "boto3.py"), False)
+    assert forked == interpreted
+
+
+@forks
+def test_a_function_with_a_module_of_its_own_by_the_name_of_an_imported_one_gets_its_own(tmp_path: Path) -> None:
+    own = {"queue.py": "", "boto3.py": ""}
+    forked, interpreted = (looks(tmp_path, fork, own) for fork in (True, False))
+    assert forked["app"].pop() == str(tmp_path / "task" / "boto3.py")
+    assert interpreted["app"].pop() is False
+    assert forked == interpreted
+    assert forked["app"][2] == str(tmp_path / "task" / "queue.py")

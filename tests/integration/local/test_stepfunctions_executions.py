@@ -258,6 +258,19 @@ def test_history_comes_in_pages_and_in_both_orders(sfn: Machines) -> None:
     assert "input" not in bare[0]["executionStartedEventDetails"]
 
 
+def test_a_historys_times_are_seconds_since_1970_as_the_protocol_has_them(sfn: Machines) -> None:
+    before = time.time()
+    execution = sfn.run(PASS)["executionArn"]
+    told: list[dict[str, Any]] = []
+    sfn.client.meta.events.register(
+        "after-call.sfn.GetExecutionHistory", lambda http_response, **_: told.append(json.loads(http_response.content))
+    )
+    [*_, last] = sfn.client.get_execution_history(executionArn=execution)["events"]
+    written = told[0]["events"][-1]["timestamp"]
+    assert before - 1 < written < time.time() + 1
+    assert last["timestamp"].timestamp() == pytest.approx(written)
+
+
 def test_executions_are_listed_newest_first_and_by_status(sfn: Machines) -> None:
     machine = sfn.create({"T": sfn.wait_for_token()})
     old, new = sfn.start(machine), sfn.start(machine)
