@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +41,11 @@ def cloud(tmp_path_factory):
 
 def test_an_unchanged_tree_is_not_built_again(source, built):
     before = built.template.stat().st_mtime_ns
-    started = time.monotonic()
 
     again = deploy.build(source, source / ".baton")
 
     assert again == built
     assert again.template.stat().st_mtime_ns == before
-    assert time.monotonic() - started < 2
 
 
 def test_a_changed_function_has_another_fingerprint(source):
