@@ -35,8 +35,10 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: setup ## Run the whole story on this machine: upload, train, serve, predict, clean up
 	$(BIN)/baton local run
 
+# Many processes run the same code, so it is compiled once whatever the environment says.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## Run every test
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup tools/lint/node_modules $(CHECKOV) ## Check style, types, template, state machines, event patterns
 	$(BIN)/ruff check .

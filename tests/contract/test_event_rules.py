@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from baton.ending import Request
 from baton.events import read_signal
 from baton.names import is_run_id, run_id_for
+from baton_local.cloudformation.templates import load
 from baton_local.event_input import RuleName, target_input
 from baton_local.patterns import matches, validate_pattern
 
@@ -101,29 +101,13 @@ RULE_OF: dict[str, str | None] = {
 }
 
 
-class Template(yaml.SafeLoader):
-    """Reads the template; intrinsic functions stay as ``{name: argument}``."""
-
-
-def _intrinsic(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.MappingNode)
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-Template.add_multi_constructor("!", _intrinsic)
-
-
 def resolved(value: Any, references: dict[str, str]) -> Any:
     """Return a value with its references replaced, for a stack in which every condition holds."""
     if isinstance(value, dict):
         if set(value) == {"Ref"} and value["Ref"] in references:
             return references[value["Ref"]]
-        if set(value) == {"If"}:
-            return resolved(value["If"][1], references)
+        if set(value) == {"Fn::If"}:
+            return resolved(value["Fn::If"][1], references)
         return {name: resolved(inner, references) for name, inner in value.items()}
     return [resolved(inner, references) for inner in value] if isinstance(value, list) else value
 
@@ -132,7 +116,7 @@ def rules(
     partition: str = "aws", region: str = "eu-west-1", prefix: str = "bt-", uploads: str = "uploads/"
 ) -> dict[str, dict[str, Any]]:
     """Return the properties of every rule with an event pattern, as a stack of that region would have them."""
-    template = yaml.load((ROOT / "template.yaml").read_text(), Template)
+    template = load((ROOT / "template.yaml").read_text("utf-8"))
     machine = MACHINE.format(partition=partition, region=region)
     references = {**REFERENCES, "RunPrefix": prefix, "UploadPrefix": uploads, "TrainingRunMachine": machine}
     found = {
@@ -171,7 +155,9 @@ def test_every_pattern_is_one_that_eventbridge_takes(name: str) -> None:
 
 def _has_references(value: Any) -> bool:
     if isinstance(value, dict):
-        return bool({"Ref", "Sub", "GetAtt", "If"} & set(value)) or any(map(_has_references, value.values()))
+        return bool({"Ref", "Fn::Sub", "Fn::GetAtt", "Fn::If"} & set(value)) or any(
+            map(_has_references, value.values())
+        )
     return isinstance(value, list) and any(map(_has_references, value))
 
 
@@ -206,8 +192,8 @@ def test_every_event_that_ends_a_wait_gets_through() -> None:
 @pytest.mark.parametrize("name", [TRAINING, TUNING, TRANSFORM, ENDPOINT, PIPELINE])
 def test_what_may_end_a_wait_goes_to_the_outcome_queue_unchanged(name: str) -> None:
     (target,) = RULES[name]["Targets"]
-    assert target["Arn"] == {"GetAtt": "OutcomeQueue.Arn"}
-    assert target["DeadLetterConfig"] == {"Arn": {"GetAtt": "DeadLetterQueue.Arn"}}
+    assert target["Arn"] == {"Fn::GetAtt": ["OutcomeQueue", "Arn"]}
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}}
     assert not {"Input", "InputPath", "InputTransformer"} & set(target)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
+from baton_local.cloudformation.templates import load
 from tests.support.starting import catalogue
 
 ROOT = Path(__file__).parents[2]
-TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
+TEMPLATE: dict[str, Any] = load((ROOT / "template.yaml").read_text("utf-8"))
 
 
 def tracked(*folders: str) -> list[Path]:

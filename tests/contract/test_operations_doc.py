@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
 from baton.errors import all_errors
 from baton.kfp.client import MINIMUM_VERSION
 from baton.settling import LAST_RECEIVE
 from baton_cli.drained import ON_A_DRAINED_STACK
 from baton_cli.main import parser
+from baton_local.cloudformation.templates import load
 from tests.support.aws_command import AwsCommand
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
-TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
+TEMPLATE: dict[str, Any] = load((ROOT / "template.yaml").read_text("utf-8"))
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 
 

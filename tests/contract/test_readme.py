@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
 from baton.errors import all_errors
 from baton_cli.main import parser
+from baton_local.cloudformation.templates import load
 from tests.support.aws_command import AwsCommand
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
+TEMPLATE: dict[str, Any] = load((ROOT / "template.yaml").read_text("utf-8"))
 
 
 def section(title: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from baton_local.quick_yaml import SafeLoader
+
 SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
 LANGUAGE_EXTENSIONS = "AWS::LanguageExtensions"
 _SECTIONS = {
@@ -31,13 +33,13 @@ class TemplateError(ValueError):
     """A template, or what was given with it, is wrong: CloudFormation's ValidationError."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(SafeLoader):  # type: ignore[misc]
     """YAML as CloudFormation reads it: a date stays the text that it is, and ``!X`` is ``Fn::X``."""
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()
 }
 
 

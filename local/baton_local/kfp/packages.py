@@ -11,6 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from baton_local.kfp.errors import InvalidArgument
+from baton_local.quick_yaml import SafeLoader
 
 MAX_BYTES = 32 * 1024 * 1024
 _SCHEMA = "2.1.0"
@@ -33,14 +34,10 @@ def read_package(content: bytes) -> Spec:
     if len(content) > MAX_BYTES:
         raise InvalidArgument(f"File size too large. Maximum supported file size: {MAX_BYTES}")
     try:
-        documents = [d for d in yaml.load_all(_unpacked(content), _Loader) if d]
+        documents = [d for d in yaml.load_all(_unpacked(content), SafeLoader) if d]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"unable to decode yaml document: {error}") from error
     return read_documents(documents)
-
-
-# The C loader reads the committed pipeline in a tenth of the time; not every build of PyYAML has it.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_documents(documents: list[Any]) -> Spec:
