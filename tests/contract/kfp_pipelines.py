@@ -42,6 +42,7 @@ def sleep_until_terminated(folder: str) -> None:
     from pathlib import Path
 
     def stop(*_: object) -> None:
+        time.sleep(0.3)  # longer than a shell takes to end
         Path(folder, "terminated").write_text("yes")
         sys.exit(143)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -48,8 +49,9 @@ class Desk:
         self.exports = exports
         self.dataset = dataset
         self.first_deployment = ""
+        self.client = functools.cache(self._client)
 
-    def client(self, service: str, region: str = REGION) -> Any:
+    def _client(self, service: str, region: str = REGION) -> Any:
         session = boto3.Session(self.exports["AWS_ACCESS_KEY_ID"], self.exports["AWS_SECRET_ACCESS_KEY"])
         return session.client(service, region_name=region, endpoint_url=self.exports["AWS_ENDPOINT_URL"])
 

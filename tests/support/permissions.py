@@ -7,6 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ class Document:
     principals: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
     aws_managed: bool = False
+
+    @cached_property
+    def parsed(self) -> Any:
+        return parse(self.holder, json.dumps({"Version": "2012-10-17", **self.content}))
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,9 @@ def counts_for(document: Document, caller: Caller, question: Question) -> bool:
 
 def _decided(documents: tuple[Document, ...], caller: Caller, question: Question) -> bool:
     counting = [d for d in documents if counts_for(d, caller, question)]
-    identity = tuple(_parsed(d) for d in counting if caller.arn in d.principals or caller.role_arn in d.principals)
-    resource = tuple(_parsed(d) for d in counting if question.resource in d.resources)
+    identity = tuple(d.parsed for d in counting if caller.arn in d.principals or caller.role_arn in d.principals)
+    resource = tuple(d.parsed for d in counting if question.resource in d.resources)
     return bool(decide(caller, question, PolicySet(identity=identity, resource=resource)))
-
-
-def _parsed(document: Document) -> Any:
-    return parse(document.holder, json.dumps({"Version": "2012-10-17", **document.content}))
 
 
 def _as_list(value: Any) -> list[Any]:

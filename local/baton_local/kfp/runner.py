@@ -104,7 +104,7 @@ def _terminate_tasks(_signal: int, _frame: FrameType | None) -> NoReturn:
     _terminating.set()
     until = time.monotonic() + GRACE_SECONDS
     os.killpg(0, signal.SIGTERM)
-    while time.monotonic() < until and _children_left():
+    while time.monotonic() < until and (_children_left() or _group_left()):
         time.sleep(0.02)
     os.killpg(0, signal.SIGKILL)
     os._exit(128 + signal.SIGTERM)
@@ -117,6 +117,19 @@ def _children_left() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def _group_left() -> bool:
+    """Whether a task goes on whose shell is gone: a shell ends by SIGTERM at once, and its command is no child of ours.
+
+    Where there is no /proc, such a task gets no grace period.
+    """
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == os.getpgrp() and state != "Z" and int(stat.parent.name) != os.getpid():
+                return True
+    return False
 
 
 def _run_pipeline(folder: RunFolder, content: dict[str, Any], fork: bool) -> None:

@@ -197,7 +197,8 @@ def strict() -> Iterator[Lambda]:
 def test_the_poller_has_the_functions_permissions_and_no_more(strict: Lambda) -> None:
     mapped = Mapped(strict, "polled", strict.role("polls", [SQS_STATEMENT]))
     mapped.send("y")
-    assert eventually(mapped.bodies) == ["y"]
+    # A message comes again where its handling takes longer than the queue's time-out, which is short here.
+    assert set(eventually(mapped.bodies)) == {"y"}
     strict.cloud.client("iam", REGION).delete_role_policy(RoleName="polls", PolicyName="p")
     mapped.send("x")
     eventually(lambda: "AccessDenied" in strict.cloud.log_tail())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
 from baton.report.pictures import digit_png
 from baton.smoke import told_apart
@@ -27,21 +28,18 @@ _KINDS = {
 
 def render(document: Json) -> str:
     """Return the page of a report's document; everything in it is escaped."""
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            {**document, "gates": _gates(document["gates"])},
-            digits=_digits(document["smoke_test"]),
-            single_picture=_single_picture(document["smoke_test"]),
-            heat=_heat(document["smoke_test"]),
-            bars=_bars(document["timeline"]),
-            strip=_strip(document["smoke_test"]),
-        )
+    return _template().render(
+        {**document, "gates": _gates(document["gates"])},
+        digits=_digits(document["smoke_test"]),
+        single_picture=_single_picture(document["smoke_test"]),
+        heat=_heat(document["smoke_test"]),
+        bars=_bars(document["timeline"]),
+        strip=_strip(document["smoke_test"]),
     )
 
 
-def _environment() -> Environment:
+@cache
+def _template() -> Template:
     # A section that a partial run lacks is left out by the template; nothing missing may fail the report itself.
     environment = Environment(
         loader=PackageLoader("baton.report", ""),
@@ -53,7 +51,7 @@ def _environment() -> Environment:
     environment.filters.update(
         duration=duration, moment=moment, number=number, size=size, kind=lambda name: _KINDS.get(name, name)
     )
-    return environment
+    return environment.get_template("report.html.j2")
 
 
 def duration(seconds: float | None) -> str:
