@@ -21,6 +21,20 @@ def template(tmp_path: Path) -> Path:
     return path
 
 
+SMALL = """\
+Parameters: {Runtime: {Type: String, Default: python3.13, AllowedValues: [python3.12, python3.13]}}
+Resources: {Topic: {Type: AWS::SNS::Topic}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A template with nothing but the parameter: reading and writing the repository's takes a second."""
+    path = tmp_path / "template.yaml"
+    path.write_text(SMALL)
+    return path
+
+
 def config(folder: Path, overrides: str) -> Path:
     path = folder / "samconfig.toml"
     path.write_text(f"version = 0.1\n[cn.deploy.parameters]\nparameter_overrides = {overrides}\n")
@@ -55,30 +69,30 @@ def test_nothing_else_of_the_template_changes(template: Path) -> None:
         '{Runtime = "python3.13"}',
     ],
 )
-def test_a_configuration_with_another_runtime_is_refused(template: Path, overrides: str) -> None:
-    built_runtime.write(template, "python3.12")
-    samconfig = config(template.parent, overrides)
-    said = built_runtime.check(template, samconfig, "cn")
+def test_a_configuration_with_another_runtime_is_refused(small: Path, overrides: str) -> None:
+    built_runtime.write(small, "python3.12")
+    samconfig = config(small.parent, overrides)
+    said = built_runtime.check(small, samconfig, "cn")
     assert "This build is for python3.12, but [cn.deploy.parameters]" in said
     assert "says Runtime=python3.13" in said
-    built_runtime.write(template, "python3.13")
-    assert built_runtime.check(template, samconfig, "cn") == ""
+    built_runtime.write(small, "python3.13")
+    assert built_runtime.check(small, samconfig, "cn") == ""
 
 
 @pytest.mark.parametrize("overrides", ['"PodCredentials=irsa"', '["PodCredentials=irsa"]', '{PodCredentials = "irsa"}'])
-def test_a_configuration_that_says_no_runtime_takes_the_built_one(template: Path, overrides: str) -> None:
-    built_runtime.write(template, "python3.11")
-    assert built_runtime.check(template, config(template.parent, overrides), "cn") == ""
-    assert built_runtime.check(template, config(template.parent, overrides), "other") == ""
+def test_a_configuration_that_says_no_runtime_takes_the_built_one(small: Path, overrides: str) -> None:
+    built_runtime.write(small, "python3.11")
+    assert built_runtime.check(small, config(small.parent, overrides), "cn") == ""
+    assert built_runtime.check(small, config(small.parent, overrides), "other") == ""
 
 
 def test_the_command_says_it_in_one_sentence(
-    template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(template.parent)
-    (template.parent / ".aws-sam" / "build").mkdir(parents=True)
-    template.rename(built_runtime.BUILT)
-    config(template.parent, '"Runtime=python3.13"')
+    monkeypatch.chdir(small.parent)
+    (small.parent / ".aws-sam" / "build").mkdir(parents=True)
+    small.rename(built_runtime.BUILT)
+    config(small.parent, '"Runtime=python3.13"')
     assert built_runtime.main(["write", "python3.12"]) == 0
     assert built_runtime.main(["check", "cn"]) == 1
     said = capsys.readouterr()
