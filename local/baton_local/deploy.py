@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from baton_local.cloudformation.templates import load
+from baton_local.locks import alone
 
 _SOURCES = ("template.yaml", "functions", "layers", "pipelines")
 _IGNORED = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
@@ -128,17 +129,22 @@ def build(source_dir: Path, build_dir: Path, runtime: str | None = None) -> Buil
     source_dir, build_dir = source_dir.resolve(), build_dir.resolve()
     final = build_dir / fingerprint(source_dir, runtime)
     template = final / "template.yaml"
-    if not template.exists():
-        build_dir.mkdir(parents=True, exist_ok=True)
-        # A sibling of the final folder, so that the relative paths which sam writes stay right after the renaming.
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=build_dir))
-        try:
-            _run_build(source_dir, work, runtime)
-            _move(work, final)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        _forget_old(build_dir, final)
+    # Two builds at once would write into one cache of sam's; who waited finds the other's.
+    with alone(build_dir / ".building"):
+        if not template.exists():
+            _build_anew(source_dir, build_dir, final, runtime)
     return Build(template, runtime)
+
+
+def _build_anew(source_dir: Path, build_dir: Path, final: Path, runtime: str) -> None:
+    # A sibling of the final folder, so that the relative paths which sam writes stay right after the renaming.
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=build_dir))
+    try:
+        _run_build(source_dir, work, runtime)
+        work.rename(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _forget_old(build_dir, final)
 
 
 def _run_build(source_dir: Path, work: Path, runtime: str) -> None:
@@ -156,15 +162,6 @@ def _run_build(source_dir: Path, work: Path, runtime: str) -> None:
         cwd=source_dir,
         environment=sam_environment(),
     )
-
-
-def _move(work: Path, final: Path) -> None:
-    try:
-        work.rename(final)
-    except OSError:
-        # Another process has built the same tree in the meantime.
-        if not (final / "template.yaml").exists():
-            raise
 
 
 def _forget_old(build_dir: Path, newest: Path) -> None:

@@ -11,13 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from baton_local.locks import fcntl
 
 KEPT_SECONDS = 7 * 24 * 3600.0
 """How long a folder that no cloud uses stays: each build of Baton's layers and functions makes new ones."""

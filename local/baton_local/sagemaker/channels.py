@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from baton_local.locks import alone
 from baton_local.sagemaker import storage
 from baton_local.sagemaker.formats import CSV, RECORDIO, FormatError, mime_type, parse_rows
 from baton_local.sagemaker.kmeans import ClientError
 from baton_local.sagemaker.recordio import Matrix
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _CSV_LABELS = 1
 """A training CSV's first column is the label unless the content type says ``label_size=0`` (AWS: cdf-training)."""
@@ -46,7 +38,8 @@ def _read_object(
     session: storage.Session, item: storage.S3Object, name: str, kind: str, zipped: bool, cache: Path
 ) -> Matrix:
     path = _cache_path(cache, storage.confirm(session, item), kind, zipped)
-    with _alone(path):
+    # One worker parses it, and the others wait.
+    with alone(path.with_suffix(".lock")):
         if not path.exists():
             _store(path, _parse(storage.read(session, item), item, name, kind, zipped))
     rows: Matrix = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -67,19 +60,6 @@ def _parse(data: bytes, item: storage.S3Object, name: str, kind: str, zipped: bo
 def _cache_path(cache: Path, item: storage.S3Object, kind: str, zipped: bool) -> Path:
     identity = "\0".join((item.bucket, item.key, item.etag, str(item.size), kind, str(zipped)))
     return cache / f"{hashlib.sha256(identity.encode()).hexdigest()}.npy"
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one worker parse an object while the others wait for it; where there are no such locks, each parses it.
-
-    The system gives the lock back when its holder is killed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("wb") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _store(path: Path, rows: Matrix) -> None:

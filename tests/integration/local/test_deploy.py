@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +48,24 @@ def test_an_unchanged_tree_is_not_built_again(source, built):
 
     assert again == built
     assert again.template.stat().st_mtime_ns == before
+
+
+def test_of_two_builds_of_a_tree_at_once_one_waits_for_the_other(tmp_path, monkeypatch):
+    """Both would write into one cache of sam's."""
+    (tmp_path / "template.yaml").write_text("Resources: {}")
+    building = []
+
+    def run_build(_source, work, _runtime):
+        building.append(work)
+        time.sleep(0.3)
+        (work / "template.yaml").touch()
+
+    monkeypatch.setattr(deploy, "_run_build", run_build)
+    with ThreadPoolExecutor(3) as pool:
+        builds = list(pool.map(lambda _: deploy.build(tmp_path, tmp_path / "out"), range(3)))
+    assert len(building) == 1
+    assert builds[0].template.is_file()
+    assert builds == [builds[0]] * 3
 
 
 def test_a_changed_function_has_another_fingerprint(source):
