@@ -2,10 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help setup demo test lint bench build deploy clean
 
 BIN := .venv/bin
 READY := .venv/ready
+BUILT := .aws-sam/build/template.yaml
+# The folders too: their time tells of a file that was removed.
+BUILT_FROM = template.yaml $(shell find functions layers pipelines -name __pycache__ -prune -o -print)
 CHECKOV := build/checkov/bin/checkov
 REGIONS := us-east-1 us-west-2 eu-west-1 eu-central-1 ap-northeast-1 ap-southeast-1 cn-north-1 cn-northwest-1
 TYPED := layers/baton/baton functions local/baton_local cli/baton_cli pipelines/steps/baton_steps tools
@@ -64,7 +68,10 @@ tools/lint/node_modules: tools/lint/package-lock.json
 bench: setup ## Measure what is fast on purpose
 	@for benchmark in benchmarks/bench_*.py; do PYTHONPATH=layers/baton $(BIN)/python "$$benchmark"; done
 
-build: setup ## Build the deployment with SAM
+build: $(BUILT) ## Build the deployment with SAM, where something has changed
+
+$(BUILT): $(READY) $(BUILT_FROM)
+	@rm -f $@
 	@PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
 	@$(BIN)/python -m tools.built_runtime write "$(RUNTIME)"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +106,58 @@ def test_the_command_says_it_in_one_sentence(
 
 def test_make_writes_after_building_and_checks_before_deploying() -> None:
     recipes = (ROOT / "Makefile").read_text()
-    build, deploy = (recipes.split(f"\n{target}:", 1)[1].split("\n\n", 1)[0] for target in ("build", "deploy"))
+    build, deploy = (recipes.split(f"\n{target}:", 1)[1].split("\n\n", 1)[0] for target in ("$(BUILT)", "deploy"))
     assert build.index("sam build") < build.index("tools.built_runtime write")
     assert deploy.index("tools.built_runtime check") < deploy.index("sam deploy")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A checkout whose ``sam`` and ``python`` only write down that they were called."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("template.yaml", "requirements/dev.txt", "pyproject.toml", "functions/one/app.py", "layers/a.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (tmp_path / "pipelines").mkdir()
+    for name, script in (
+        ("sam", "echo built >> calls; mkdir -p .aws-sam/build; touch .aws-sam/build/template.yaml"),
+        ("python", '[ "$1" = -c ] && echo python3.12 || [ ! -e broken ]'),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    (tmp_path / ".venv" / "ready").touch()
+    return tmp_path
+
+
+def builds(tree: Path, expect: int = 0) -> int:
+    """Run ``make build``; return how often anything was built so far."""
+    done = subprocess.run(["make", "build"], cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == expect, done.stderr
+    return (tree / "calls").read_text().count("built")
+
+
+def later(path: Path) -> None:
+    """Let a file or folder have changed a moment after everything that is there."""
+    os.utime(path, (time.time() + 10, time.time() + 10))
+
+
+def test_make_builds_again_only_where_something_has_changed(tree: Path) -> None:
+    assert [builds(tree), builds(tree)] == [1, 1]
+    later(tree / "functions" / "one" / "app.py")
+    assert builds(tree) == 2
+
+
+@pytest.mark.parametrize("changed", ["template.yaml", "layers", ".venv/ready"])
+def test_a_change_of_the_template_of_what_a_folder_holds_or_of_the_python_is_built(tree: Path, changed: str) -> None:
+    assert builds(tree) == 1
+    later(tree / changed)
+    assert builds(tree) == 2
+
+
+def test_a_build_that_failed_half_way_is_made_again(tree: Path) -> None:
+    (tree / "broken").touch()
+    assert builds(tree, expect=2) == 1
+    (tree / "broken").unlink()
+    assert builds(tree) == 2
