@@ -413,6 +413,10 @@ class EndingWorld:
         """Invoke clean-up once."""
         return clean_up(Request(EXECUTION, RUN_ID, succeeded), self.tools())
 
+    def expire(self) -> Receipt:
+        """Invoke clean-up as the janitor does for a run whose time is up."""
+        return clean_up(Request(EXECUTION, RUN_ID, None, expired=True), self.tools())
+
     def finish(self, succeeded: bool | None = False, calls: int = 10) -> Receipt:
         """Invoke clean-up as the state machine does: again, after a while, as long as the error is retryable."""
         for _ in range(calls):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import botocore.session
@@ -297,6 +298,46 @@ def test_kfp_being_down_keeps_nothing_else_from_going() -> None:
     assert "receipt" not in world.row
     world.kfp.down = False
     assert world.finish()["complete"] is True
+
+
+@pytest.mark.parametrize("operation", ["FindExperiment", "ListRuns"])
+def test_a_recorded_kfp_run_is_terminated_also_where_the_runs_cannot_be_listed(operation: str) -> None:
+    world = EndingWorld()
+    world.kfp.errors[operation] = KfpRefused("403 may not list")
+    for _ in range(3):
+        with suppress(NotGoneYet):
+            with pytest.raises(CleanUpIncomplete, match="may not list") as told:
+                world.call()
+            assert str(told.value).count("may not list") == 1
+        world.tick()
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+    assert "receipt" not in world.row
+
+
+def found_by_name_only() -> EndingWorld:
+    """A run whose POST was never answered; clean-up saw once that its KFP run goes on."""
+    world = EndingWorld()
+    del world.row["pipeline_run_id"]
+    world.row["may_be_posted"] = "attempt"
+    with pytest.raises(NotGoneYet, match="kfp-1"):
+        world.call()
+    world.sagemaker.things.clear()
+    return world
+
+
+def test_a_kfp_run_that_was_seen_once_is_named_where_clean_up_can_no_longer_look() -> None:
+    world = found_by_name_only()
+    world.kfp.errors["ListRuns"] = world.kfp.errors["GetRun"] = KfpRefused("403 may not look")
+    with pytest.raises(CleanUpIncomplete, match=re.escape('"pipeline_runs_ended": ["kfp-1"]')):
+        world.told([])
+    world.told(["kfp-1"])
+
+
+def test_a_kfp_run_that_was_seen_once_goes_on_also_when_its_experiment_is_gone() -> None:
+    world = found_by_name_only()
+    world.kfp.experiment = None
+    with pytest.raises(NotGoneYet, match="kfp-1"):
+        world.call()
 
 
 def test_both_recorded_runs_and_one_that_a_late_post_made_are_terminated() -> None:
@@ -737,6 +778,22 @@ def test_a_run_that_fails_after_it_kept_its_endpoint_loses_it() -> None:
     assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
 
 
+@pytest.mark.parametrize("state", [None, "foreign", "Deleting", "Failed", "OutOfService"])
+def test_no_run_succeeds_without_the_endpoint_that_its_plan_keeps(state: str | None) -> None:
+    world = EndingWorld(after="keep")
+    if state is None:
+        del world.sagemaker.things["endpoint"]
+    elif state == "foreign":
+        world.sagemaker.things["endpoint"].tags = {}
+    else:
+        world.sagemaker.things["endpoint"].status = state
+    is_what = state if state in ("Deleting", "Failed", "OutOfService") else "not there"
+    with pytest.raises(CleanUpIncomplete, match=f"{NAMES['endpoint']}, which the plan keeps, is {is_what}"):
+        world.call(True)
+    world.stepfunctions.status = "FAILED"
+    assert world.finish(None)["complete"]
+
+
 def test_a_kept_endpoint_that_its_owner_deleted_takes_configuration_and_model_along() -> None:
     world = EndingWorld(after="keep")
     world.finish(succeeded=True)
@@ -840,6 +897,56 @@ def test_the_late_event_of_an_abort_changes_nothing_of_the_redriven_run(after: s
     assert (world.row, world.end_state()) == before
     assert world.sagemaker.changes == world.kfp.changes == []
     assert set(world.calls) == {"GetItem run", "States.DescribeExecution"}
+
+
+def test_a_run_whose_time_is_up_fails_while_its_execution_goes_on() -> None:
+    world = EndingWorld(after="keep")
+    world.stepfunctions.status = "RUNNING"
+    with pytest.raises(NotGoneYet):
+        world.expire()
+    assert "ended_badly_at" in world.row
+    world.tick()
+    assert world.expire()["complete"]
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+    with pytest.raises(RunEnded):
+        world.call(True)
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED"])
+@pytest.mark.parametrize("own", ["begun", "done"])
+def test_a_run_whose_time_is_up_keeps_what_its_success_keeps(own: str, status: str) -> None:
+    """The janitor read the row before; its own clean-up may wait for long-lived pods past the expiry."""
+    world = EndingWorld(after="keep")
+    world.stepfunctions.status = "RUNNING"
+    with pytest.raises(NotGoneYet):
+        world.call(True)
+    if own == "done":
+        world.finish(True)
+    world.stepfunctions.status = status
+    for _ in range(5):
+        with suppress(NotGoneYet, Undecided):
+            world.expire()
+        world.tick()
+    assert "ended_badly_at" not in world.row
+    assert world.finish(True)["complete"]
+    assert world.sagemaker.things["endpoint"].status == "InService"
+
+
+def test_a_success_that_begins_while_the_expiry_is_asked_for_goes_on() -> None:
+    world = EndingWorld(after="keep")
+    world.stepfunctions.status = "RUNNING"
+
+    def begin(_call: int) -> None:
+        if world.calls[-1] == "States.DescribeExecution":
+            world.interrupt = lambda _call: None
+            with suppress(NotGoneYet):
+                world.call(True)
+
+    world.interrupt = begin
+    with suppress(NotGoneYet, Undecided):
+        world.expire()
+    assert "ended_badly_at" not in world.row
+    assert world.finish(True)["complete"]
 
 
 def test_the_late_event_of_an_abort_in_plan_run_leaves_no_tombstone_for_the_plan_of_the_redrive() -> None:

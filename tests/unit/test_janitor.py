@@ -105,7 +105,13 @@ def test_a_running_run_is_left_alone_until_its_resources_expire() -> None:
     expired = hour.run(2, "RUNNING", expires_tag=EXPIRED)
     assert hour.reasons() == {expired: "expired"}
     (request,) = hour.stepfunctions.started.values()
-    assert request["succeeded"] is False
+    assert request == {"execution_arn": "arn:execution:2", "run_id": expired, "expired": True}
+
+
+def test_an_expired_run_that_cleans_up_after_its_success_is_left_alone() -> None:
+    hour = Hour()
+    hour.run(1, "RUNNING", expires_tag=EXPIRED, ended_at=NOW - 60, ended_well=True)
+    assert hour.reasons() == {}
 
 
 def test_a_run_with_a_receipt_is_left_alone_without_a_call() -> None:

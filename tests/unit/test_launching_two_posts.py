@@ -6,14 +6,16 @@ The real code plays on both sides: the launch, the pipeline's first task, the wa
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from baton.errors import LaunchUncertain, RunEnded, Unsettled
+from baton.errors import LaunchInProgress, LaunchUncertain, RunEnded, Unsettled
 from baton.events import Signal
 from baton.kfp import KfpClient
+from baton.kfp.client import POST_SECONDS
 from baton.launching import LEASE_SECONDS
 from baton.rendezvous import Answer, Rendezvous
 from baton.things import PIPELINE_RUN, Things
@@ -146,3 +148,49 @@ def test_a_run_that_is_stopped_then_terminates_both_and_neither_claims_any_more(
     for which in ("late", "second"):
         with pytest.raises(StepsRunEnded):
             two.claims(which)
+
+
+def test_an_attempt_whose_run_was_recorded_while_it_stalled_does_not_post_again() -> None:
+    """The first attempt's POST comes late, the second looks and stalls, the third adopts and records what was made."""
+    world = LaunchWorld()
+
+    def kept(name: str, effect: Callable[[], Any]) -> Any:
+        world.fake.late.append(effect)
+        return lose_request(name, effect)
+
+    on(world, "POST /runs", kept)
+    with pytest.raises(LaunchUncertain):
+        world.launch()
+    world.now += LEASE_SECONDS + 1
+    adopted: list[str] = []
+
+    def overtake(_name: str, effect: Callable[[], Any]) -> Any:
+        seen = effect()
+        world.fake.commit_late()
+        adopted.append(world.launch()["id"])
+        return seen
+
+    on(world, "GET /runs", overtake)
+    with pytest.raises(LaunchInProgress):
+        world.launch()
+    assert [run["run_id"] for run in world.posted] == adopted
+
+
+def test_an_attempt_that_is_held_up_at_its_renewal_does_not_post() -> None:
+    """Its POST could be answered when the lease is another's already."""
+    world = LaunchWorld()
+
+    def slow(_name: str, effect: Callable[[], Any]) -> Any:
+        renewed = effect()
+        world.now += LEASE_SECONDS - POST_SECONDS + 1
+        return renewed
+
+    def looked(_name: str, effect: Callable[[], Any]) -> Any:
+        on(world, "UpdateItem run", slow)
+        return effect()
+
+    on(world, "GET /runs", looked)
+    with pytest.raises(LaunchInProgress, match="held up"):
+        world.launch()
+    assert world.posted == []
+    assert world.launch_until_done()["id"] == world.posted[0]["run_id"]

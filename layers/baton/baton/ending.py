@@ -56,6 +56,7 @@ from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
 
 Receipt = dict[str, Any]
+_SEEN = "seen_"
 Seen = TypeVar("Seen")
 
 
@@ -104,6 +105,8 @@ class Request:
 
     ``pipeline_runs_ended`` is a person's word for KFP runs at which clean-up cannot look: the ids of those that have
     ended (none: there is none), or True for whatever was launched at another installation.
+    ``expired``: the run's time is up, so an execution that goes on counts as one that failed, unless its own clean-up
+    of a success has begun.
     ``redrive_count`` says in which redrive of its execution the run's own clean-up is, so that the execution can tell
     later whether it was redriven since.
     """
@@ -113,6 +116,7 @@ class Request:
     succeeded: bool | None
     pipeline_runs_ended: bool | tuple[str, ...] = False
     redrive_count: int = 0
+    expired: bool = False
 
     @classmethod
     def parse(cls, event: Mapping[str, Any], run_prefix: str) -> Request:
@@ -126,7 +130,8 @@ class Request:
         if not run_id:
             run_id = run_id_for(arn, _epoch(start_time or 0), run_prefix)
         told = _told(event.get("pipeline_runs_ended"))
-        return cls(arn, run_id, _succeeded(event), told, int(event.get("redrive_count", 0)))
+        redrive_count, expired = int(event.get("redrive_count", 0)), event.get("expired") is True
+        return cls(arn, run_id, _succeeded(event), told, redrive_count, expired)
 
 
 @dataclass
@@ -165,7 +170,7 @@ class _Progress:
         ``undecided`` says what nobody can decide yet, though everything else is done.
         """
         words = [f"{thing} is still there" for thing in self.going] + [str(error) for error in self.errors]
-        message = "; ".join(words)
+        message = "; ".join(dict.fromkeys(words))
         if self.going:
             raise NotGoneYet(message)
         for kind in (NotGoneYet, KfpUnavailable, TransientAwsError):
@@ -233,12 +238,12 @@ def _tombstone(request: Request, runs: Runs, stepfunctions: Any, progress: _Prog
 def _ask(request: Request, runs: Runs, row: Item, stepfunctions: Any) -> Item:
     """Ask Step Functions how the run ended, unless its row says so for good; return the row with the answer.
 
-    Raises Undecided while an execution goes on whose run nobody has ended: what told of its end is old, and it was
-    redriven since.
+    A run whose time is up has failed also while its execution goes on. Raises Undecided while another execution goes on
+    whose run nobody has ended: what told of its end is old, and it was redriven since.
     """
     while _ended_well(row) is None:
         status = status_of(stepfunctions, request.execution_arn)
-        if is_over(status):
+        if is_over(status) or (request.expired and "ended_well" not in row):
             row = _note_end(request.run_id, runs, row, status)
         elif "ended_at" in row:
             return row
@@ -320,7 +325,11 @@ class _Ending:
             return False
         if self._ended_well is None:
             return None
-        if not found["endpoint"].belongs_to(self._run_id):
+        endpoint = found["endpoint"]
+        if self._succeeded and not (endpoint.belongs_to(self._run_id) and _may_serve(endpoint)):
+            state = endpoint.status if endpoint.belongs_to(self._run_id) else "not there"
+            raise CleanUpIncomplete(f"The endpoint {endpoint.name}, which the plan keeps, is {state}.")
+        if not endpoint.belongs_to(self._run_id):
             return False
         if self._succeeded and "endpoint_kept_at" not in self._row:
             self._note_that_it_is_kept()
@@ -348,18 +357,25 @@ class _Ending:
             if "pipeline_runs_ended" in self._row:
                 return dict(_load(self._row, "pipeline_runs_ended", {}))
         states: dict[str, str | None] = {}
+        ids, listed = self._recorded(), False
         with self._progress.attempt():
-            ids = self._pipeline_run_ids()
-            for pipeline_run_id in ids:
-                with self._progress.attempt():
-                    states[pipeline_run_id] = self._end_pipeline_run(pipeline_run_id)
-            self._require_seen(ids, states)
-            unlooked = [run_id for run_id in self._recorded() if run_id not in ids]
-            self._progress.going += [f"pipeline run {run_id} (recorded a moment ago)" for run_id in unlooked]
-            over = len(states) == len(ids) and all(state is None or _is_end(state) for state in states.values())
-            if over and not unlooked and "may_be_posted" not in self._row:
-                self._note_that_they_ended(self._seen_or_told(states))
+            ids, listed = self._pipeline_run_ids(), True
+        for pipeline_run_id in ids:
+            with self._progress.attempt():
+                states[pipeline_run_id] = self._end_pipeline_run(pipeline_run_id)
+        if listed:
+            with self._progress.attempt():
+                self._settle_pipeline_runs(ids, states)
         return self._seen_or_told(states)
+
+    def _settle_pipeline_runs(self, ids: Sequence[str], states: Mapping[str, str | None]) -> None:
+        """Note that all the run's KFP runs have ended, where they have; ``states`` has those that were looked at."""
+        self._require_seen(ids, states)
+        unlooked = [run_id for run_id in self._recorded() if run_id not in ids]
+        self._progress.going += [f"pipeline run {run_id} (recorded a moment ago)" for run_id in unlooked]
+        over = len(states) == len(ids) and all(state is None or _is_end(state) for state in states.values())
+        if over and not unlooked and "may_be_posted" not in self._row:
+            self._note_that_they_ended(self._seen_or_told(states))
 
     def _seen_or_told(self, states: Mapping[str, str | None]) -> dict[str, str | None]:
         return {**self._unseen, **{run_id: state for run_id, state in states.items() if state}}
@@ -413,8 +429,10 @@ class _Ending:
             self._update({"pipeline_runs_ended": json.dumps(states)})
 
     def _recorded(self) -> list[str]:
+        """Return the ids of the KFP runs that the row knows: of the launch, of the claim, and of earlier looks."""
         ids = [self._row.get("worker_run_id"), self._row.get("pipeline_run_id")]
-        return list(dict.fromkeys(run_id for run_id in ids if run_id))
+        seen = [name.removeprefix(_SEEN) for name in self._row if name.startswith(_SEEN)]
+        return list(dict.fromkeys(run_id for run_id in [*ids, *seen] if run_id))
 
     def _pipeline_run_ids(self) -> list[str]:
         # A POST that timed out may have been committed all the same; only its display name leads to such a run.
@@ -440,7 +458,7 @@ class _Ending:
         return run.state
 
     def _remember_pipeline_run(self, pipeline_run_id: str, state: str) -> None:
-        name = f"seen_{pipeline_run_id}"
+        name = f"{_SEEN}{pipeline_run_id}"
         if name not in self._row:
             try:
                 self._update({name: state}, only_if=absent(name))
@@ -543,7 +561,7 @@ class _Ending:
             where = self._row.get("kfp_installation", self._installation)
             reason = f"It was launched at {where}, and a person says that it has ended."
             return {"kind": PIPELINE_RUN, "name": run_id, "action": "unseen", "status": None, "reason": reason}
-        first_state = self._row.get(f"seen_{run_id}", state)
+        first_state = self._row.get(f"{_SEEN}{run_id}", state)
         was_going = not _is_end(first_state)
         action = "terminated" if was_going and state == "CANCELED" else "kept"
         return {"kind": PIPELINE_RUN, "name": run_id, "action": action, "status": state, "reason": None}
@@ -556,6 +574,10 @@ def _require_match(request: Request, row: Item) -> None:
 
 def _is_end(pipeline_run_state: str) -> bool:
     return phase_of(PIPELINE_RUN, pipeline_run_state) in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+def _may_serve(endpoint: Resource) -> bool:
+    return phase_of("endpoint", endpoint.status or "") is not Phase.FAILED
 
 
 def _is_settled(resource: Resource, keeps_endpoint: bool | None) -> bool:

@@ -4,7 +4,8 @@ It starts from the run rows, never from tags alone. A run is handed over
 
 - ``unfinished``: its execution is over, and there is no receipt (the status event was lost, or clean-up gave up), or
   its clean-up was that of a success, and then it failed all the same: what it kept must go;
-- ``expired``: there is no receipt, and the time in its ``baton:expires-at`` tag has passed, ended or not;
+- ``expired``: its execution goes on past the time in its ``baton:expires-at`` tag, there is no receipt, and its own
+  clean-up of a success has not begun either;
 - ``late``: its receipt came so soon after its tombstone that a function that was under way then may have written
   something afterwards. It is looked at once more, when its execution is over and no function can be under way any
   longer; the clean-up then also notes for good that the execution succeeded, where it did.
@@ -133,7 +134,8 @@ class Janitor:
 
     def _reason(self, row: Item, status: str | None) -> str | None:
         if not is_over(status):
-            return EXPIRED if "receipt" not in row and self._is_expired(row) else None
+            begun = {"receipt", "ended_well"} & set(row)
+            return EXPIRED if not begun and self._is_expired(row) else None
         if "receipt" not in row or (_is_unconfirmed(row) and status != SUCCEEDED):
             return UNFINISHED
         return LATE if self._is_quiet(row) else None
@@ -143,9 +145,8 @@ class Janitor:
 
     def _hand_over(self, row: Item, reason: str) -> str | None:
         """Start the clean-up of a run, at most once an hour; return its execution's ARN, or None if it was started."""
-        # An execution that goes on past its expiry has not succeeded; of any other, clean-up learns how it ended.
-        verdict = {"succeeded": False} if reason == EXPIRED else {}
-        request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **verdict}
+        why = {"expired": True} if reason == EXPIRED else {}
+        request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **why}
         try:
             answer = self._stepfunctions.start_execution(
                 stateMachineArn=self._machine,
