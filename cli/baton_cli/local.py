@@ -8,13 +8,13 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from baton_cli import beforehand
 from baton_cli.show import Screen
-from baton_local import datasets
+from baton_local import datasets, surroundings
 from baton_local.cloud import CloudError, EmbeddedCloud
 from baton_local.deploy import DeployError
 from baton_local.deployment import Deployment, repository
@@ -42,20 +42,30 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     run.add_argument("--json", type=Path, metavar="FILE", help="write what became of the run to this file")
     _add_cloud_options(run)
     _add_dials(run)
-    run.set_defaults(run=_run)
+    run.set_defaults(run=_alone(_run))
     soak = verbs.add_parser("soak", help="many runs under faults")
     soak.add_argument("--runs", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
     soak.add_argument("--parallel", type=int, default=12, metavar="M", help="how many at once (default: %(default)s)")
     soak.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     _add_cloud_options(soak)
     _add_dials(soak)
-    soak.set_defaults(run=_soak)
+    soak.set_defaults(run=_alone(_soak))
     up = verbs.add_parser("up", help="keep an embedded cloud running until interrupted")
     up.add_argument("--port", type=int, help="the port of its endpoint (default: a free one)")
     up.add_argument("--deploy", action="store_true", help="deploy Baton's own stack onto it, too")
     _add_cloud_options(up)
     _add_dials(up)
-    up.set_defaults(run=_up)
+    up.set_defaults(run=_alone(_up))
+
+
+def _alone(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Let a verb and its children see nothing of the user's AWS settings, and no proxy before the embedded cloud."""
+
+    def shielded(chosen: argparse.Namespace) -> int:
+        surroundings.keep_out()
+        return verb(chosen)
+
+    return shielded
 
 
 def _add_cloud_options(verb: argparse.ArgumentParser) -> None:
