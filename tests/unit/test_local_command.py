@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from baton_cli import beforehand, local
 from baton_cli.main import main
@@ -181,7 +182,7 @@ def test_what_never_began_leaves_no_earlier_result(monkeypatch, tmp_path, datase
     assert cause in told["cause"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"k": NaN}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"k": NaN}', '{"k": ' + "[" * 50_000 + "]" * 50_000 + "}"])
 def test_an_input_that_is_none_leaves_no_earlier_result(tmp_path, dataset, text):
     written = tmp_path / "result.json"
     written.write_text('{"status": "SUCCEEDED"}')
@@ -189,6 +190,73 @@ def test_an_input_that_is_none_leaves_no_earlier_result(tmp_path, dataset, text)
     told = json.loads(written.read_text())
     assert (told["status"], told["error"]) == ("REFUSED", "InvalidOption")
     assert told["cause"].startswith("--input ")
+
+
+def test_a_data_set_that_may_not_be_read_leaves_no_earlier_result(monkeypatch, capsys, tmp_path, dataset):
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    monkeypatch.setattr(beforehand.os, "access", lambda _path, mode: mode != os.R_OK)
+    said = refusal(capsys, "run", "--dataset", dataset, "--json", str(written))
+    assert said == f"{dataset} may not be read by this user."
+    assert json.loads(written.read_text())["error"] == "UploadRefused"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="http://localhost:1"),
+        ClientError({"Error": {"Code": "InternalError", "Message": "m"}}, "ListModels"),
+        PermissionError(13, "Permission denied", "a.pkl"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "soak"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_breaks_in_the_middle_leaves_no_earlier_result(monkeypatch, capsys, tmp_path, dataset, verb, error, dead):
+    def breaks(*_, **__):
+        raise error
+
+    cloud = Cloud()
+    cloud.alive = not dead
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: cloud)
+    monkeypatch.setattr(local, "_DYING_SECONDS", 0)
+    monkeypatch.setattr(local.Deployment, "make", breaks)
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    of_verb = ["--dataset", dataset] if verb == "run" else []
+    assert main(["local", verb, *of_verb, "--json", str(written)]) == 2
+    told, said = json.loads(written.read_text()), capsys.readouterr().err
+    assert told["status"] == "REFUSED"
+    assert said == f"baton: {told['cause']}\n"
+    if dead:
+        assert told["error"] == "CloudError"
+        assert told["cause"] == "The embedded cloud ended by itself. Its log ends:\nlast words"
+    else:
+        assert told["error"] == type(error).__name__
+        assert told["cause"] == str(error)
+
+
+def test_a_process_that_is_not_known_to_have_ended_yet_is_waited_for(monkeypatch, capsys, dataset):
+    def breaks(*_, **__):
+        raise EndpointConnectionError(endpoint_url="http://localhost:1")
+
+    states = iter([True, True, False])
+    cloud = Cloud()
+    cloud.is_alive = lambda: next(states)
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: cloud)
+    monkeypatch.setattr(local.Deployment, "make", breaks)
+    assert main(["local", "run", "--dataset", dataset]) == 2
+    assert "last words" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_leaves_no_earlier_result(monkeypatch, tmp_path, dataset):
+    def start(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "EmbeddedCloud", start)
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    assert main(["local", "run", "--dataset", dataset, "--json", str(written)]) == 130
+    assert written.read_text() == ""
 
 
 # --- a user's own settings
@@ -281,6 +349,14 @@ def test_hosts_that_a_user_asks_without_a_proxy_stay_so(before, small, large):
 
 
 class Cloud:
+    alive = True
+
+    def is_alive(self):
+        return self.alive
+
+    def log_tail(self):
+        return "last words"
+
     def __enter__(self):
         return self
 
