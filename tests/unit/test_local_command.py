@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+import subprocess
+import sys
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -302,6 +304,14 @@ def test_neither_a_proxy_nor_a_profile_stands_before_the_cloud(monkeypatch, caps
     monkeypatch.setattr(local, "EmbeddedCloud", start)
     arguments = ["--dataset", dataset] if verb == "run" else []
     assert refusal(capsys, verb, *arguments) == "account 123, proxy http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["local", "run", "--region", "nowhere"]])
+def test_the_command_itself_starts_whatever_profile_is_named(command):
+    environment = {**os.environ, "AWS_PROFILE": "nosuch", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    line = [sys.executable, "-m", "baton_cli.main", *command]
+    said = subprocess.run(line, env=environment, capture_output=True, text=True, check=False).stderr
+    assert said.count("\n") == ("nowhere" in command), said
 
 
 def test_two_export_lines_lead_to_the_cloud_whatever_a_shell_had_before(monkeypatch, capsys, answering, tmp_path):
