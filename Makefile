@@ -36,7 +36,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@test -x $(BIN)/baton || { echo "The baton command did not get installed."; exit 1; }
 	@touch $@
 
-demo: setup ## Run the whole story on this machine: upload, train, serve, predict, clean up
+demo: setup ## Run the whole story on this machine, from upload to clean-up
 	$(BIN)/baton local run
 
 # Many processes run the same code, so it is compiled once whatever the environment says.
@@ -75,10 +75,10 @@ $(BUILT): $(READY) $(BUILT_FROM)
 	@PATH="$$PWD/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides "Runtime=$(RUNTIME)"
 	@$(BIN)/python -m tools.built_runtime write "$(RUNTIME)"
 
-deploy: build ## Deploy to the AWS account of your credentials (CONFIG=default, prod or cn)
+deploy: build ## Deploy to your account on AWS (CONFIG=default, prod or cn)
 	@$(BIN)/python -m tools.built_runtime check $(or $(CONFIG),default)
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam deploy --config-env $(or $(CONFIG),default)
 
-clean: ## Remove what was built and written, but for .venv and .cache (data sets, unpacked functions)
+clean: ## Remove what was built, but not .venv and .cache (data, functions)
 	rm -rf .aws-sam .baton build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis tools/lint/node_modules
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 
-import botocore.session
 import pytest
 
+# Importing it also keeps what botocore has parsed: moto forgets boto3's session after each test, and a new one would
+# read all models again, which is half of the time of a test.
 from baton_local.cloud import EmbeddedCloud
-from tests.support import forked_clouds
-
-# moto forgets boto3's session after each test, and a new one would read all models again: half of the time of a test.
-botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 if sys.platform == "linux":
+    from tests.support import forked_clouds
+
     EmbeddedCloud.launch = staticmethod(forked_clouds.launch)
 
 TESTS = Path(__file__).parent

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -117,7 +118,7 @@ def embedded_cloud(log: Path) -> Iterator[tuple[dict[str, str], str]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
         seen = _until_up(process)
-        exports = [line.split()[1:] for line in seen.splitlines() if line.startswith("export ")]
+        exports = [shlex.split(line)[1:] for line in seen.splitlines() if line.startswith("export ")]
         kfp = re.search(r"Kubeflow Pipelines answers at (\S+)\.\n", seen)
         assert len(exports) == 2
         assert kfp

@@ -64,6 +64,8 @@ def upload(pipeline_name: str, dataset: Path | None) -> None:
     suffixes = " or ".join(rules.suffixes)
     if not dataset.is_file():
         raise WouldBeRefused(f"There is no file {dataset}: --dataset takes a {suffixes} file.")
+    if not os.access(dataset, os.R_OK):
+        raise WouldBeRefused(f"{dataset} may not be read by this user.")
     if not dataset.name.endswith(rules.suffixes):
         raise WouldBeRefused(f"{dataset} is no data set of {pipeline.name}: its name must end in {suffixes}.")
     size = dataset.stat().st_size

@@ -8,13 +8,17 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from baton_cli import beforehand
 from baton_cli.show import Screen
-from baton_local import datasets
+from baton_local import datasets, surroundings
 from baton_local.cloud import CloudError, EmbeddedCloud
 from baton_local.deploy import DeployError
 from baton_local.deployment import Deployment, repository
@@ -30,6 +34,10 @@ SPEED = 200.0
 SOAK_HEARTBEAT_SECONDS = 15
 """Short, because in a soak every lost event costs one."""
 
+_REFUSALS = (ValueError, CloudError, DeployError, BotoCoreError, ClientError, OSError, RecursionError)
+"""What ends the command with one sentence instead of a traceback."""
+_DYING_SECONDS = 2.0
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``baton local`` and its sub-commands."""
@@ -42,20 +50,30 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     run.add_argument("--json", type=Path, metavar="FILE", help="write what became of the run to this file")
     _add_cloud_options(run)
     _add_dials(run)
-    run.set_defaults(run=_run)
+    run.set_defaults(run=_alone(_run))
     soak = verbs.add_parser("soak", help="many runs under faults")
     soak.add_argument("--runs", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
     soak.add_argument("--parallel", type=int, default=12, metavar="M", help="how many at once (default: %(default)s)")
     soak.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     _add_cloud_options(soak)
     _add_dials(soak)
-    soak.set_defaults(run=_soak)
+    soak.set_defaults(run=_alone(_soak))
     up = verbs.add_parser("up", help="keep an embedded cloud running until interrupted")
     up.add_argument("--port", type=int, help="the port of its endpoint (default: a free one)")
     up.add_argument("--deploy", action="store_true", help="deploy Baton's own stack onto it, too")
     _add_cloud_options(up)
     _add_dials(up)
-    up.set_defaults(run=_up)
+    up.set_defaults(run=_alone(_up))
+
+
+def _alone(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Let a verb and its children see nothing of the user's AWS settings, and no proxy before the embedded cloud."""
+
+    def shielded(chosen: argparse.Namespace) -> int:
+        surroundings.keep_out()
+        return verb(chosen)
+
+    return shielded
 
 
 def _add_cloud_options(verb: argparse.ArgumentParser) -> None:
@@ -97,9 +115,12 @@ def _run(chosen: argparse.Namespace) -> int:
         dials = dials_of(chosen)
         beforehand.upload(chosen.pipeline, chosen.dataset)
         dataset = chosen.dataset or datasets.mnist(repository() / ".cache")
-        with EmbeddedCloud(dials=dials, speed=SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud:
+        with (
+            EmbeddedCloud(dials=dials, speed=SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud,
+            _its_end_told(cloud),
+        ):
             result = _one_run(cloud, chosen, dataset, given, screen)
-    except (ValueError, CloudError, DeployError) as error:
+    except _REFUSALS as error:
         _write(chosen.json, _not_started(error, chosen.region).as_dict())
         return screen.refuse(str(error))
     screen.result(result)
@@ -110,8 +131,32 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _check_files(chosen: argparse.Namespace) -> None:
+    """Refuse files that cannot be written, and empty the one that gets the result."""
     for option in ("json", "log"):
         beforehand.writable(f"--{option}", getattr(chosen, option, None))
+    written = getattr(chosen, "json", None)
+    if written is not None and written.is_file():
+        # However the command ends, nobody shall take an earlier result for this one's.
+        written.write_text("")
+
+
+@contextmanager
+def _its_end_told(cloud: EmbeddedCloud) -> Iterator[None]:
+    """Raise CloudError with the end of the cloud's log for whatever goes wrong because the cloud has died."""
+    try:
+        yield
+    except Exception as error:
+        # Its connections break a moment before its process is known to have ended.
+        until = time.monotonic() + _DYING_SECONDS
+        while cloud.is_alive():
+            if not isinstance(error, BotoCoreError | OSError) or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+        raise CloudError(_end_of(cloud)) from error
+
+
+def _end_of(cloud: EmbeddedCloud) -> str:
+    return f"The embedded cloud ended by itself. Its log ends:\n{cloud.log_tail()}"
 
 
 def _write(path: Path | None, content: dict[str, Any]) -> str | None:
@@ -130,9 +175,11 @@ def _refused(reason: str, region: str, leftovers: Sequence[str] = (), error: str
 
 
 def _not_started(problem: Exception, region: str) -> Result:
-    """Return the result of a run that never began, so that no earlier one is taken for it."""
-    names = {beforehand.WouldBeRefused: "UploadRefused", CloudError: "CloudError", DeployError: "DeployError"}
-    return _refused(str(problem), region, error=names.get(type(problem), "InvalidOption"))
+    """Return the result of a run that never began, or whose cloud was lost, so that no earlier one is taken for it."""
+    if isinstance(problem, beforehand.WouldBeRefused):
+        return _refused(str(problem), region)
+    wrong = isinstance(problem, ValueError | RecursionError)
+    return _refused(str(problem), region, error="InvalidOption" if wrong else type(problem).__name__)
 
 
 def _one_run(
@@ -159,12 +206,13 @@ def _soak(chosen: argparse.Namespace) -> int:
         with (
             tempfile.TemporaryDirectory() as folder,
             EmbeddedCloud(dials_of(chosen), SPEED, log=chosen.log, cache_dir=repository() / ".cache") as cloud,
+            _its_end_told(cloud),
         ):
             quick = {"HeartbeatSeconds": str(SOAK_HEARTBEAT_SECONDS)}
             deployment = Deployment.make(cloud, chosen.region, quick, screen.step)
             soaker = Soaker(deployment, chosen.seed, Path(folder), SOAK_HEARTBEAT_SECONDS)
             soak = soaker.soak(cast(chosen.runs, chosen.seed), chosen.parallel, screen.progress)
-    except (ValueError, CloudError, DeployError) as error:
+    except _REFUSALS as error:
         told = _not_started(error, chosen.region)
         _write(chosen.json, {"status": told.status, "error": told.error, "cause": told.cause})
         return screen.refuse(str(error))
@@ -178,6 +226,13 @@ def _soak(chosen: argparse.Namespace) -> int:
 def _given(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
+    try:
+        return _json_object(text)
+    except RecursionError:
+        raise ValueError("--input is nested too deeply.") from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
     except ValueError as error:
@@ -202,7 +257,7 @@ def _up(chosen: argparse.Namespace) -> int:
         cloud = EmbeddedCloud(
             dials=dials_of(chosen), speed=SPEED, log=chosen.log, port=chosen.port, cache_dir=repository() / ".cache"
         )
-        with cloud:
+        with cloud, _its_end_told(cloud):
             if chosen.deploy:
                 deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
                 screen.outputs(deployment.outputs)
@@ -210,8 +265,8 @@ def _up(chosen: argparse.Namespace) -> int:
             while cloud.is_alive() and not stop.wait(0.5):
                 pass
             if not stop.is_set():
-                return screen.refuse("The embedded cloud ended by itself. Its log ends:\n" + cloud.log_tail())
-    except (ValueError, CloudError, DeployError) as error:
+                return screen.refuse(_end_of(cloud))
+    except _REFUSALS as error:
         return screen.refuse(str(error))
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 import time
@@ -116,12 +117,14 @@ class Screen:
 
     def exports(self, environment: Mapping[str, str], kfp_url: str) -> None:
         """Print the two lines that point the ``aws`` command at the embedded cloud."""
-        endpoint = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
-        identity = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        endpoint = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "NO_PROXY", "no_proxy")
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        # A line cannot unset what the shell has, so all that could name another account is set to what names none.
+        profile = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
         print(f"\nThe embedded cloud is up; Kubeflow Pipelines answers at {kfp_url}.")
         print("Point aws, sam and boto3 at it with these two lines:\n")
-        print("export " + " ".join(f"{name}={environment[name]}" for name in endpoint))
-        print("export " + " ".join(f"{name}={environment[name]}" for name in identity))
+        for names in (endpoint, (*keys, *profile)):
+            print("export", *(f"{name}={environment[name] and shlex.quote(environment[name])}" for name in names))
         print("\nCtrl-C ends it.", flush=True)
 
     def refuse(self, sentence: str) -> int:

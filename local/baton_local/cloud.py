@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from baton_local import accounts
+from baton_local import accounts, surroundings
 from baton_local.context import ACCOUNT_ID
 from baton_local.dials import Dials
 from baton_local.server import SERVICES, free_port
@@ -153,7 +153,8 @@ class EmbeddedCloud:
     def environment(self, region: str) -> dict[str, str]:
         """Return the variables by which the ``aws`` CLI or boto3 talk to this cloud as its administrator.
 
-        Put over another environment they also keep a profile, a session or a configuration file there from leaking in.
+        Put over another environment they also keep a profile, a session or a configuration file there from leaking in,
+        and let no proxy of this process's environment stand in between.
         """
         return {
             **accounts.ADMINISTRATOR.environment(),
@@ -165,7 +166,9 @@ class EmbeddedCloud:
             "AWS_CONFIG_FILE": str(self._config_file),
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_PROFILE": "default",
+            "AWS_DEFAULT_PROFILE": "default",
             "AWS_PAGER": "",
+            **surroundings.proxy_exceptions(os.environ),
         }
 
     def client(self, service: str, region: str) -> Any:

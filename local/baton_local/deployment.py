@@ -106,4 +106,4 @@ class Deployment:
 
     def leftovers(self, kept: frozenset[str] = frozenset(), run_id: str = "") -> list[str]:
         """Name what is left beyond the stack, or of one run; see ``baton_local.leftovers``."""
-        return Leftovers(self.client, self.bucket, self.kfp).find(kept, run_id)
+        return Leftovers(self.client, self.bucket, self.upload_prefix, self.kfp).find(kept, run_id)

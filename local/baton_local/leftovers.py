@@ -1,8 +1,8 @@
 """What is left in an account beyond the stack, once a run has ended.
 
 Left out, because they cost nothing or are what the run was for: records of ended jobs (SageMaker cannot delete them),
-logs, uploads, and the run's ``report/``, ``model/`` and ``predictions/``. Counted: everything else of a run, and also
-non-current object versions and unfinished multipart uploads.
+logs, uploads, data sets under ``datasets/``, and the runs' ``report/``, ``model/`` and ``predictions/``. Counted:
+everything else in the run bucket, also non-current object versions and unfinished multipart uploads.
 """
 
 from __future__ import annotations
@@ -29,15 +29,21 @@ _SERVING = (
     ("list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", "endpoint configuration"),
     ("list_models", "Models", "ModelName", "model"),
 )
+_DATASETS = "datasets/"
+"""Where people put data sets that no upload starts a run of."""
 _ENDED = ("Completed", "Failed", "Stopped")
 
 
 class Leftovers:
-    """Looks through one region of an account as its administrator; ``client`` gives a boto3 client of a service."""
+    """Looks through one region of an account as its administrator; ``client`` gives a boto3 client of a service.
 
-    def __init__(self, client: Callable[[str], Any], bucket: str, kfp: KfpReader) -> None:
+    ``bucket`` is the run bucket, in which ``uploads`` is the prefix of the keys of uploads.
+    """
+
+    def __init__(self, client: Callable[[str], Any], bucket: str, uploads: str, kfp: KfpReader) -> None:
         self._client = client
         self._bucket = bucket
+        self._of_people = (uploads, _DATASETS)
         self._kfp = kfp
 
     def find(self, kept: frozenset[str] = frozenset(), run_id: str = "") -> list[str]:
@@ -63,14 +69,18 @@ class Leftovers:
 
     def _objects(self) -> Iterator[str]:
         paginator = self._client("s3").get_paginator("list_object_versions")
-        for page in paginator.paginate(Bucket=self._bucket, Prefix="runs/"):
-            for version in page.get("Versions", []):
+        for page in paginator.paginate(Bucket=self._bucket):
+            for version in self._ours(page.get("Versions", [])):
                 if not version["IsLatest"]:
                     yield f"non-current version of s3://{self._bucket}/{version['Key']}"
                 elif not _is_kept(version["Key"]):
                     yield f"object s3://{self._bucket}/{version['Key']}"
-            for marker in page.get("DeleteMarkers", []):
+            for marker in self._ours(page.get("DeleteMarkers", [])):
                 yield f"delete marker of s3://{self._bucket}/{marker['Key']}"
+
+    def _ours(self, versions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the versions of objects that people have not put there themselves."""
+        return (version for version in versions if not version["Key"].startswith(self._of_people))
 
     def _uploads(self) -> Iterator[str]:
         answer = self._client("s3").list_multipart_uploads(Bucket=self._bucket)
@@ -89,8 +99,8 @@ class Leftovers:
 
 
 def _is_kept(key: str) -> bool:
-    path = key.split("/", 2)[2] if key.count("/") >= 2 else ""
-    return path.startswith(KEPT_FOLDERS)
+    folder, _, path = key.partition("/")
+    return folder == "runs" and path.partition("/")[2].startswith(KEPT_FOLDERS)
 
 
 def _pages(operation: Callable[..., dict[str, Any]], field: str) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from baton_local import surroundings
 from baton_local.accounts import ADMINISTRATOR
 from baton_local.context import ACCOUNT_ID, CloudContext
 from baton_local.dials import Dials
@@ -32,8 +33,6 @@ SERVICES = (
 )
 """The service modules, in the order in which they are installed; each has ``install(context)`` and may have
 ``shutdown()``, and ``middleware(application)`` when it wants to see every request."""
-
-_FOREIGN_SETTINGS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,10 +113,8 @@ def _context(options: argparse.Namespace) -> CloudContext:
 
 def _prepare_environment(context: CloudContext) -> None:
     """Let moto's own calls come back to this server, and let nothing of the user's AWS settings in."""
-    for name in _FOREIGN_SETTINGS:
-        os.environ.pop(name, None)
+    surroundings.keep_out()
     os.environ.update(ADMINISTRATOR.environment(), MOTO_PORT=str(context.port), AWS_EC2_METADATA_DISABLED="true")
-    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
 
 
 def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleType], stop: threading.Event) -> None:

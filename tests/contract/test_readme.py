@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def test_its_make_targets_exist() -> None:
     assert {"setup", "demo", "test", "lint", "bench", "build", "deploy", "clean", "help"} <= targets
     named = {word for line in re.findall(r"make ((?:[a-z]+\b ?)+)", README) for word in line.split()}
     assert {word for word in named if word in ("demo", "setup", "build", "deploy", "clean")} <= targets
+
+
+def test_make_help_fits_into_a_terminal() -> None:
+    said = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert [line for line in said.splitlines() if len(line) > 80] == []
 
 
 def _commands() -> list[str]:

@@ -179,7 +179,7 @@ def test_an_upload_that_starts_nothing_is_told_to_the_topic(stage: Stage, key: s
 def test_other_json_files_and_other_folders_start_nothing_and_are_no_mistake(stage: Stage) -> None:
     before = executions(stage)
     with Topic(stage.deployment) as topic:
-        for key in ("uploads/mnist_kmeans/notes.json", "elsewhere/mnist.pkl.gz"):
+        for key in ("uploads/mnist_kmeans/notes.json", "datasets/mnist.pkl.gz"):
             stage.deployment.client("s3").put_object(Bucket=stage.deployment.bucket, Key=key, Body=b"{}")
         # Events come in order here, so the refusal of a third object shows that the two before it have been seen.
         with pytest.raises(NotStarted):

@@ -17,8 +17,9 @@ from botocore.exceptions import ClientError
 
 from baton import clients
 from baton.errors import AccessDenied, InvalidDataset, RunEnded, TransientAwsError
+from baton_local.datasets import pickled
 from tests.support.functions import ROOT, Function, deployed, get, keys, put, runs
-from tests.support.pickles import good, zipped
+from tests.support.pickles import good, split, zipped
 from tests.support.report_samples import RUN_ID, plan
 
 UPLOAD = "uploads/mnist_kmeans/mnist.pkl.gz"
@@ -51,7 +52,7 @@ def test_it_writes_what_the_contract_names_and_returns_its_facts(prepare_data: F
     assert data == {
         "train": {"uri": uris["train"], "rows": 40, "columns": 784},
         "test": {"uri": uris["test"], "rows": 8, "columns": 784},
-        "valid": {"uri": uris["valid"], "rows": 12, "columns": 784},
+        "valid": {"uri": uris["valid"], "rows": 24, "columns": 784},
         "dataset": {
             "uri": plan()["dataset"]["uri"],
             "bytes": len(zipped(good())),
@@ -111,6 +112,27 @@ def test_a_bad_data_set_leaves_nothing(prepare_data: Function) -> None:
     with pytest.raises(InvalidDataset, match="is not a pickle"):
         prepare_data(planned(put(UPLOAD, b"a text file")))
     assert keys() == {UPLOAD}
+
+
+@pytest.mark.parametrize(("rows", "has"), [(1, "1 row"), (19, "19 rows")])
+def test_a_valid_split_that_is_too_small_for_the_smoke_test_is_refused(
+    prepare_data: Function, rows: int, has: str
+) -> None:
+    event = planned(put(UPLOAD, pickled([split(40), split(rows), split(8)])))
+    with pytest.raises(InvalidDataset, match=f"The valid split has {has}; the smoke test needs at least 20"):
+        prepare_data(event)
+    assert keys() == {UPLOAD}
+
+
+def test_a_valid_split_of_any_size_is_taken_where_nothing_is_smoke_tested(prepare_data: Function) -> None:
+    version = put(UPLOAD, pickled([split(40), split(1), split(8)]))
+    stages = {**plan()["stages"], "endpoint": False}
+    assert prepare_data(planned(version, stages=stages))["valid"]["rows"] == 1
+
+
+def test_twenty_rows_are_enough(prepare_data: Function) -> None:
+    version = put(UPLOAD, pickled([split(40), split(20), split(8)]))
+    assert prepare_data(planned(version))["valid"]["rows"] == 20
 
 
 def test_a_data_set_that_is_gone_is_named(prepare_data: Function) -> None:

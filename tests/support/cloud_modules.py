@@ -7,7 +7,7 @@ import importlib
 
 from baton_local.server import SERVICES
 
-for _module in ("http_server", *SERVICES, "stepfunctions.api"):
+for _module in ("http_server", *SERVICES, "stepfunctions.api", "cloudformation.installing"):
     importlib.import_module(f"baton_local.{_module}")
 
 # So that no collection touches, and thereby copies, the memory that the forks share.

@@ -21,7 +21,7 @@ def split(rows: int, columns: int = 784) -> Split:
 
 
 def splits(columns: int = 784) -> list[Split]:
-    return [split(40, columns), split(12, columns), split(8, columns)]
+    return [split(40, columns), split(24, columns), split(8, columns)]
 
 
 def good() -> bytes:

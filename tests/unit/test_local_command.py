@@ -1,16 +1,35 @@
 """``baton local``: what it refuses before the embedded cloud starts, and what it writes and shows of a result."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from baton_cli import beforehand, local
 from baton_cli.main import main
 from baton_cli.show import Screen
-from baton_local import regions, run
+from baton_local import accounts, regions, run, surroundings
+from baton_local.cloud import CloudError, EmbeddedCloud
 from baton_local.run import Result
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """The command changes its process's environment, which other tests have, too."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +184,7 @@ def test_what_never_began_leaves_no_earlier_result(monkeypatch, tmp_path, datase
     assert cause in told["cause"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"k": NaN}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"k": NaN}', '{"k": ' + "[" * 50_000 + "]" * 50_000 + "}"])
 def test_an_input_that_is_none_leaves_no_earlier_result(tmp_path, dataset, text):
     written = tmp_path / "result.json"
     written.write_text('{"status": "SUCCEEDED"}')
@@ -175,10 +194,179 @@ def test_an_input_that_is_none_leaves_no_earlier_result(tmp_path, dataset, text)
     assert told["cause"].startswith("--input ")
 
 
+def test_a_data_set_that_may_not_be_read_leaves_no_earlier_result(monkeypatch, capsys, tmp_path, dataset):
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    monkeypatch.setattr(beforehand.os, "access", lambda _path, mode: mode != os.R_OK)
+    said = refusal(capsys, "run", "--dataset", dataset, "--json", str(written))
+    assert said == f"{dataset} may not be read by this user."
+    assert json.loads(written.read_text())["error"] == "UploadRefused"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="http://localhost:1"),
+        ClientError({"Error": {"Code": "InternalError", "Message": "m"}}, "ListModels"),
+        PermissionError(13, "Permission denied", "a.pkl"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "soak"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_breaks_in_the_middle_leaves_no_earlier_result(monkeypatch, capsys, tmp_path, dataset, verb, error, dead):
+    def breaks(*_, **__):
+        raise error
+
+    cloud = Cloud()
+    cloud.alive = not dead
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: cloud)
+    monkeypatch.setattr(local, "_DYING_SECONDS", 0)
+    monkeypatch.setattr(local.Deployment, "make", breaks)
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    of_verb = ["--dataset", dataset] if verb == "run" else []
+    assert main(["local", verb, *of_verb, "--json", str(written)]) == 2
+    told, said = json.loads(written.read_text()), capsys.readouterr().err
+    assert told["status"] == "REFUSED"
+    assert said == f"baton: {told['cause']}\n"
+    if dead:
+        assert told["error"] == "CloudError"
+        assert told["cause"] == "The embedded cloud ended by itself. Its log ends:\nlast words"
+    else:
+        assert told["error"] == type(error).__name__
+        assert told["cause"] == str(error)
+
+
+def test_a_process_that_is_not_known_to_have_ended_yet_is_waited_for(monkeypatch, capsys, dataset):
+    def breaks(*_, **__):
+        raise EndpointConnectionError(endpoint_url="http://localhost:1")
+
+    states = iter([True, True, False])
+    cloud = Cloud()
+    cloud.is_alive = lambda: next(states)
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: cloud)
+    monkeypatch.setattr(local.Deployment, "make", breaks)
+    assert main(["local", "run", "--dataset", dataset]) == 2
+    assert "last words" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_leaves_no_earlier_result(monkeypatch, tmp_path, dataset):
+    def start(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "EmbeddedCloud", start)
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    assert main(["local", "run", "--dataset", dataset, "--json", str(written)]) == 130
+    assert written.read_text() == ""
+
+
+# --- a user's own settings
+
+FOREIGN = {"AWS_PROFILE": "nosuch", "AWS_DEFAULT_PROFILE": "nosuch", "AWS_SESSION_TOKEN": "a-token"}
+PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+
+
+class Answers(BaseHTTPRequestHandler):
+    """As much of an embedded cloud as GetCallerIdentity needs."""
+
+    def do_POST(self):
+        body = b"<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123</Account>"
+        body += b"</GetCallerIdentityResult></GetCallerIdentityResponse>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Yield the address of what answers, in an environment with settings and a proxy that lead elsewhere."""
+    for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**FOREIGN, **PROXIES}.items():
+        monkeypatch.setenv(name, value)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("verb", ["run", "soak", "up"])
+def test_neither_a_proxy_nor_a_profile_stands_before_the_cloud(monkeypatch, capsys, answering, dataset, verb):
+    def start(*_, **__):
+        account = accounts.client(answering, "sts", "eu-west-1").get_caller_identity()["Account"]
+        raise CloudError(f"account {account}, proxy {os.environ['http_proxy']}")
+
+    monkeypatch.setattr(local, "EmbeddedCloud", start)
+    arguments = ["--dataset", dataset] if verb == "run" else []
+    assert refusal(capsys, verb, *arguments) == "account 123, proxy http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["local", "run", "--region", "nowhere"]])
+def test_the_command_itself_starts_whatever_profile_is_named(command):
+    environment = {**os.environ, "AWS_PROFILE": "nosuch", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    line = [sys.executable, "-m", "baton_cli.main", *command]
+    said = subprocess.run(line, env=environment, capture_output=True, text=True, check=False).stderr
+    assert said.count("\n") == ("nowhere" in command), said
+
+
+def test_two_export_lines_lead_to_the_cloud_whatever_a_shell_had_before(monkeypatch, capsys, answering, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cloud = EmbeddedCloud(port=int(answering.rpartition(":")[2]))
+    cloud.launch = lambda _, log: log.write(f"ready {answering}\n".encode()) and Gone()
+    with cloud:
+        Screen().exports(cloud.environment("eu-west-1"), "http://localhost:1")
+        exports = [line for line in capsys.readouterr().out.splitlines() if line.startswith("export ")]
+        assert len(exports) == 2
+        for name, value in (pair.split("=", 1) for line in exports for pair in shlex.split(line)[1:]):
+            monkeypatch.setenv(name, value)
+        client = boto3.session.Session().client("sts")
+        assert client.get_caller_identity()["Account"] == "123"
+        assert client.meta.region_name == "eu-west-1"
+        assert not client._request_signer._credentials.token
+
+
+class Gone:
+    """A process that has ended."""
+
+    stdin = None
+
+    def terminate(self):
+        pass
+
+    def wait(self, _timeout=None):
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("before", "small", "large"),
+    [
+        ({}, "localhost,127.0.0.1", "localhost,127.0.0.1"),
+        ({"NO_PROXY": "corp, localhost"}, "corp,localhost,127.0.0.1", "corp,localhost,127.0.0.1"),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, "a,localhost,127.0.0.1", "b,localhost,127.0.0.1"),
+        ({"no_proxy": "*"}, "*", "*"),
+    ],
+)
+def test_hosts_that_a_user_asks_without_a_proxy_stay_so(before, small, large):
+    assert surroundings.proxy_exceptions(before) == {"no_proxy": small, "NO_PROXY": large}
+
+
 # --- results
 
 
 class Cloud:
+    alive = True
+
+    def is_alive(self):
+        return self.alive
+
+    def log_tail(self):
+        return "last words"
+
     def __enter__(self):
         return self
 

@@ -16,6 +16,7 @@ from baton.names import run_id_for
 from baton.payloads import plan_of
 from baton.plan import Execution, Planner
 from baton.runs import Runs
+from baton.verdict import verdict_of
 from tests.support.memory import MemoryItems
 from tests.support.starting import BUCKET, EXECUTION, STARTED, HeadsOf, catalogue, client_error, settings_of
 
@@ -511,3 +512,32 @@ def test_a_flood_of_problems_is_told_in_part(world):
     assert text.startswith("The input has 200 problems:")
     assert text.endswith("\n- and so on")
     assert len(text) < 30_000
+
+
+@pytest.mark.parametrize("section", ["parameters", "smoke_test", None])
+def test_fifty_unknown_fields_fit_into_the_cause_of_an_execution(world, section):
+    unknown = {f"{'z' * 70}{i:02}": i for i in range(50)}
+    with pytest.raises(InvalidInput) as error:
+        world.plan({"dataset": URI, **({section: unknown} if section else unknown)})
+    cause = json.dumps({"errorType": "InvalidInput", "errorMessage": str(error.value)})
+    told = verdict_of({"failure": {"Error": "InvalidInput", "Cause": cause}}, None)["cause"]
+    assert told.startswith(f"{error.value} Besides, clean-up")
+    assert told.count("there is no such field") == 50
+    assert told.count("there is no such field; there are: ") == 1
+    assert all(f"{name}: " in told for name in unknown)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"a\nb": 1}, "a\\nb: there is no such field"),
+        ({"parameters": {"\ud800": 1}}, "parameters.\\ud800: there is no such field"),
+        ({"größe": 1}, "größe: there is no such field"),
+        ({"dataset": f"s3://{BUCKET}/a\n- b.pkl"}, f"dataset: s3://{BUCKET}/a\\n- b.pkl does not exist"),
+        ({"dataset": f"s3://{BUCKET}/\ud800.pkl"}, "dataset: must be of the form s3://bucket/key"),
+    ],
+)
+def test_a_problem_is_one_line_that_can_be_written(world, content, problem):
+    (told,) = world.problems({"dataset": URI, **content})
+    assert told.startswith(problem)
+    told.encode()

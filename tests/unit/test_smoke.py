@@ -167,6 +167,8 @@ def test_reads_the_form_of_the_built_in_algorithm():
         json.dumps({"predictions": [good_entry(distance_to_cluster=float("inf"))]}).encode(),
         json.dumps({"predictions": [good_entry(closest_cluster=float("nan"))]}).encode(),
         json.dumps({"predictions": [good_entry(closest_cluster=float("inf"))]}).encode(),
+        json.dumps({"predictions": [good_entry(closest_cluster=10**400)]}).encode(),
+        json.dumps({"predictions": [good_entry(distance_to_cluster=10**400)]}).encode(),
         b"[" * 100_000,
     ],
 )

@@ -176,6 +176,7 @@ def test_long_causes_fit_into_an_execution():
     verdict = verdict_of(state(failure={"Error": "E" * 300, "Cause": "c" * 100_000}), URI)
     assert len(verdict["error"]) == 256
     assert len(verdict["cause"]) < 32_768
+    assert verdict["cause"].endswith("c … (the rest is left out)")
 
 
 @given(

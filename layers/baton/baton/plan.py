@@ -99,7 +99,7 @@ class _Request:
 
     def problem(self, where: str, what: str) -> None:
         """Note a problem of a field, with what would be right."""
-        self.problems.append(f"{where[:120]}: {what}")
+        self.problems.append(f"{_in_one_line(where)[:120]}: {_in_one_line(what)}")
 
     def section(self, name: str, known: list[str]) -> dict[str, Any]:
         """Return an object of the input without its unknown fields, which are noted."""
@@ -110,10 +110,13 @@ class _Request:
         return _without_nulls(self.only_known(value, known, f"{name}."))
 
     def only_known(self, fields: Mapping[str, Any], known: list[str], prefix: str = "") -> dict[str, Any]:
-        """Return the known fields; note the others."""
+        """Return the known fields; note the others, and with the first that is like none of them all that are known."""
+        listing, listed = did_you_mean("", known), False
         for field in fields:
             if field not in known:
-                self.problem(f"{prefix}{field}", f"there is no such field{did_you_mean(field, known)}")
+                hint = did_you_mean(field, known)
+                self.problem(f"{prefix}{field}", f"there is no such field{'' if listed and hint == listing else hint}")
+                listed = listed or hint == listing
         return {field: value for field, value in fields.items() if field in known}
 
     def value(self, where: str, given: Any, parameter: Parameter) -> Any:
@@ -260,6 +263,7 @@ class Planner:
     def _place(self, request: _Request, uri: Any) -> tuple[str, str] | None:
         try:
             bucket, key = split_s3_uri(uri if isinstance(uri, str) else "")
+            key.encode()  # Half a surrogate pair is no text that could be a key.
         except ValueError:
             request.problem("dataset", f"must be of the form s3://bucket/key, not {shown(uri)}")
             return None
@@ -380,6 +384,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _iso(epoch_seconds: int) -> str:
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _in_one_line(text: str) -> str:
+    """Return a text with escapes for line ends, other controls and halves of surrogate pairs."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _listed(problems: list[str]) -> str:

@@ -193,6 +193,10 @@ def _number(entry: Any, name: str) -> float:
     value = entry.get(name) if isinstance(entry, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadPrediction(f"A prediction has no number {name}: {json.dumps(entry)[:200]}")
+    try:
+        float(value)
+    except OverflowError:
+        raise BadPrediction(f"A prediction's {name} is larger than any number.") from None
     return value
 
 

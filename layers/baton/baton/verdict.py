@@ -17,6 +17,7 @@ SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
 # https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html allows 256 and 32,768 characters.
 _ERROR_LIMIT = 256
 _CAUSE_LIMIT = 8_000
+_REST = " … (the rest is left out)"
 
 _SAYS_IT_ALL = (CleanUpIncomplete.__name__, RunEnded.__name__)
 
@@ -33,7 +34,7 @@ def verdict_of(state: Mapping[str, Any], report_uri: str | None) -> Json:
         output = _output(state, report_uri)
         return {"status": SUCCEEDED, "error": None, "cause": None, "report": report_uri, "output": output}
     error, cause = failure
-    cut = {"error": error[:_ERROR_LIMIT], "cause": cause[:_CAUSE_LIMIT]}
+    cut = {"error": error[:_ERROR_LIMIT], "cause": _cut(cause)}
     return {"status": FAILED, **cut, "report": report_uri, "output": None}
 
 
@@ -51,6 +52,10 @@ def failure_of(state: Mapping[str, Any]) -> tuple[str, str] | None:
         return (_error_of_clean_up(state), left) if left else None
     error, cause = _true_failure(*unwrap(caught), state)
     return error, f"{cause} Besides, clean-up did not finish: {left}" if left else cause
+
+
+def _cut(cause: str) -> str:
+    return cause if len(cause) <= _CAUSE_LIMIT else f"{cause[: _CAUSE_LIMIT - len(_REST)]}{_REST}"
 
 
 def _true_failure(error: str, cause: str, state: Mapping[str, Any]) -> tuple[str, str]:

@@ -76,7 +76,11 @@ class Nursery:
         self._zygotes: dict[Any, _Zygote] = {}
 
     def start(self, key: Any, birth: Birth, secret: Sequence[str]) -> Process:
-        """Start a process; ``secret`` are the variables of its own, which no zygote gets."""
+        """Start a process; ``secret`` are the variables of its own, which no zygote gets.
+
+        Its log is there from now on, also where it never comes to writing into it.
+        """
+        birth.log.touch(mode=0o600)
         with self._lock:
             zygote_ = self._zygote(key, birth, secret) if self._fork else None
         return zygote_.start(birth) if zygote_ else _interpreter(birth)
@@ -242,6 +246,10 @@ class _Zygote:
         with self._lock:
             left, self._forks = list(self._forks.values()), {}
         for fork in left:
+            # A zygote that was killed could not take its sandboxes with it, and nobody would learn of their ends.
+            if fork.pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(fork.pid, signal.SIGKILL)
             fork.end(1)
 
     def _take_in(self, facts: Mapping[str, int]) -> None:

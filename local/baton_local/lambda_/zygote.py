@@ -181,6 +181,10 @@ def _be_sandbox(request: dict[str, Any], client: str, handler: str, answers: int
         os.close(answers)
         _redirect(request["log"])
         _enter(request)
+        tempfile: Any = sys.modules.get("tempfile")
+        if tempfile:
+            # What was imported may have looked for the folder before this sandbox had its own.
+            tempfile.tempdir = None
         sys.argv = [client, handler]
         if client.endswith(".py"):
             runpy.run_path(client, run_name="__main__")

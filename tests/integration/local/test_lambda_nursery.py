@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from tests.integration.local.lambda_helpers import Answer, Lambda
 forks = pytest.mark.skipif(not CAN_FORK, reason="processes are forked on Linux only")
 
 SEES = """\
-import os, random, sys, time
+import os, random, sys, tempfile, time
 import boto3
+temporary = tempfile.gettempdir()
 started_with = dict(os.environ)
 calls = []
 def handler(event, context):
@@ -28,6 +31,7 @@ def handler(event, context):
     return {
         'pid': os.getpid(), 'environment': started_with, 'calls': len(calls), 'argv': sys.argv[1:], 'cwd': os.getcwd(),
         'arn': boto3.client('sts').get_caller_identity()['Arn'], 'chance': random.random(), 'zone': time.tzname,
+        'temporary': temporary,
     }
 """
 OWN = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API"} | {
@@ -61,6 +65,7 @@ def test_every_sandbox_sees_the_same_but_for_what_is_its_own(functions: Lambda) 
     assert shared[0]["MINE"] == "yes"
     for variable in OWN:
         assert len({one["environment"][variable] for one in seen}) == COUNT, variable
+    assert [one["temporary"] for one in seen] == [one["environment"]["TMPDIR"] for one in seen]
     for same in ("arn", "cwd", "argv", "zone"):
         assert all(one[same] == seen[0][same] for one in seen), same
 
@@ -96,19 +101,26 @@ def test_the_sandboxes_of_a_function_are_forked_from_one_zygote(functions: Lambd
     assert len(set(parents)) == 1
 
 
+def test_a_module_that_ends_the_process_that_imports_it_is_told_as_an_exit(functions: Lambda) -> None:
+    name = functions.create("import os\nos._exit(7)\n")
+    assert functions.invoke(name).payload["errorType"] == "Runtime.ExitError"
+
+
 LOOKS = """\
-import json, locale, os, sys, time
+import json, locale, os, sys, tempfile, time
 import app
 json.dump({
     'argv': sys.argv, 'path': sys.path, 'environment': dict(os.environ), 'cwd': os.getcwd(), 'zone': time.tzname,
     'encoding': locale.getpreferredencoding(), 'flags': str(sys.flags), 'main': sys.modules['__main__'].__file__,
     'stdin': sys.stdin.read(), 'umask': os.umask(0o22), 'group': os.getpgid(0) == os.getpid(), 'app': app.SEEN,
+    'temporary': tempfile.gettempdir(),
 }, sys.stdout)
 sys.exit(3)
 """
 APP = """\
-import os, sys
+import os, sys, tempfile
 import colour, queue
+tempfile.gettempdir()
 SEEN = [os.environ['MINE'], colour.NAME, queue.__file__, 'boto3' in sys.modules and sys.modules['boto3'].__file__]
 """
 
@@ -128,9 +140,10 @@ def looks(place: Path, fork: bool, own_modules: Mapping[str, str]) -> dict[str, 
     client.write_text(LOOKS)
     path = os.pathsep.join(map(str, (task, layer, runtime)))
     environment = {"PYTHONPATH": path, "MINE": "mine", "TZ": "Asia/Kolkata", "PYTHONUTF8": "1", "LANG": "en_US.UTF-8"}
+    environment["TMPDIR"] = str(place)
     nursery = Nursery(fork=fork)
     try:
-        process = nursery.start("function", Birth(str(client), "app.handler", environment, task, log), ())
+        process = nursery.start("function", Birth(str(client), "app.handler", environment, task, log), ("TMPDIR",))
         assert process.wait() == 3, log.read_text()
     finally:
         nursery.close()
@@ -161,3 +174,49 @@ def test_a_function_with_a_module_of_its_own_by_the_name_of_an_imported_one_gets
     assert interpreted["app"].pop() is False
     assert forked == interpreted
     assert forked["app"][2] == str(tmp_path / "task" / "queue.py")
+
+
+def birth_of(place: Path, client: str, app: str) -> Birth:
+    (place / "client.py").write_text(client)
+    (place / "app.py").write_text(app)
+    return Birth(str(place / "client.py"), "app.handler", {"PYTHONPATH": str(place)}, place, place / "log")
+
+
+@forks
+def test_what_never_begins_has_an_empty_log(tmp_path: Path) -> None:
+    nursery = Nursery()
+    try:
+        process = nursery.start("function", birth_of(tmp_path, "", "import os\nos._exit(7)\n"), ())
+        assert process.wait() == 1
+        assert (tmp_path / "log").read_text() == ""
+    finally:
+        nursery.close()
+
+
+@forks
+def test_a_zygote_that_is_killed_leaves_no_sandboxes(tmp_path: Path) -> None:
+    nursery = Nursery()
+    try:
+        tells = "import os, time\nprint(os.getppid(), flush=True)\ntime.sleep(30)\n"
+        process = nursery.start("function", birth_of(tmp_path, tells, ""), ())
+        assert until(lambda: (tmp_path / "log").read_text().endswith("\n"))
+        os.kill(int((tmp_path / "log").read_text()), signal.SIGKILL)
+        assert process.wait() == 1
+        assert until(lambda: not is_running(process.pid))
+    finally:
+        nursery.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process goes on; one that nobody has asked for its exit code yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return holds()

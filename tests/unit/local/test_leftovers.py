@@ -66,7 +66,7 @@ class Account:
     def left(self, kept: frozenset[str] = frozenset(), run_id: str = "") -> list[str]:
         clients = {"s3": self.s3, "sagemaker": self.sagemaker}
         kfp: Any = self.kfp
-        return Leftovers(clients.__getitem__, BUCKET, kfp).find(kept, run_id)
+        return Leftovers(clients.__getitem__, BUCKET, "uploads/", kfp).find(kept, run_id)
 
 
 @pytest.fixture
@@ -80,8 +80,11 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 def test_what_a_run_is_for_and_what_was_uploaded_is_not_left_over(account: Account) -> None:
     for path in ("report/report.html", "report/report.json", "model/job/model.tar.gz", "predictions/valid.csv.out"):
         account.put(f"{FOLDER}/{path}")
-    account.put("uploads/mnist_kmeans/mnist.pkl.gz")
-    account.put("uploads/mnist_kmeans/mnist.pkl.gz")
+    for folder in ("uploads", "datasets"):
+        account.put(f"{folder}/mnist_kmeans/mnist.pkl.gz")
+        account.put(f"{folder}/mnist_kmeans/mnist.pkl.gz")
+        account.put(f"{folder}/gone.pkl")
+        account.s3.delete_object(Bucket=BUCKET, Key=f"{folder}/gone.pkl")
     assert account.left() == []
 
 
@@ -89,6 +92,12 @@ def test_what_a_run_is_for_and_what_was_uploaded_is_not_left_over(account: Accou
 def test_an_object_of_a_run_is_named(account: Account, path: str) -> None:
     account.put(f"{FOLDER}/{path}")
     assert account.left() == [f"object s3://{BUCKET}/{FOLDER}/{path}"]
+
+
+@pytest.mark.parametrize("key", ["x", "tmp/model/x", "runsmith/x/model/y", "model/x", "datasets.txt"])
+def test_an_object_that_is_of_no_run_is_named_wherever_it_is(account: Account, key: str) -> None:
+    account.put(key)
+    assert account.left() == [f"object s3://{BUCKET}/{key}"]
 
 
 def test_a_version_that_is_not_current_is_named_even_of_what_is_kept(account: Account) -> None:

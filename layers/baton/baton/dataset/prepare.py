@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, IncompleteReadError
 
+from baton.catalogue import MIN_ROWS
 from baton.dataset.convert import Artefact, artefacts, manifest
 from baton.dataset.mnist import COLUMNS, Mnist, read_mnist
 from baton.dataset.source import Limits
@@ -29,6 +30,7 @@ def prepare(plan: dict[str, Any], limits: Limits, s3: Any, runs: Runs) -> dict[s
     """
     runs.require_open(plan["run_id"])
     mnist = _read(plan, limits, s3)
+    _require_rows_to_test(plan, mnist)
     facts = {}
     for artefact in artefacts(mnist):
         facts[artefact.name] = _put(artefact, plan, s3, runs)
@@ -50,6 +52,14 @@ def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
                 raise
             raise InvalidDataset(f"The data set {dataset['uri']} cannot be read: {error}") from error
         return read_mnist(answer["Body"], limits, columns)
+
+
+def _require_rows_to_test(plan: dict[str, Any], mnist: Mnist) -> None:
+    """Refuse a valid split with fewer rows than a smoke test may be set to send."""
+    rows = len(mnist.valid.labels)
+    if plan["stages"]["endpoint"] and rows < MIN_ROWS:
+        has = f"{rows} row" + ("" if rows == 1 else "s")
+        raise InvalidDataset(f"The valid split has {has}; the smoke test needs at least {MIN_ROWS}.")
 
 
 @contextmanager
