@@ -79,8 +79,9 @@ class Patient(Account):
         kfp_url: str = "",
         cluster: str = "",
         configurations: Configurations | None = None,
+        profile: str = "",
     ) -> None:
-        super().__init__(client, region, stack_name)
+        super().__init__(client, region, stack_name, profile)
         self.catalogue = catalogue
         self.configurations = configurations or Configurations()
         self.kfp_url = kfp_url
@@ -147,7 +148,7 @@ class Patient(Account):
 
     def _sam_deploy(self, how: str = "") -> str:
         # Unbuilt, the template names folders in which no function can run.
-        which = self.configurations.options(self.stack_name, self.region)
+        which = self.configurations.options(self)
         return f"make build && {COMMANDS}sam deploy{how} {which}"
 
 
@@ -206,7 +207,7 @@ def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
     except ClientError as error:
         if is_gone(error):
             # CloudFormation makes again what somebody deleted only with a new stack.
-            mend = f"aws cloudformation detect-stack-drift --stack-name {patient.stack_name} --region {patient.region}"
+            mend = f"aws cloudformation detect-stack-drift {patient.this_stack}"
             yield Finding(name, WRONG, f"What the stack made does not exist any more: {error}", mend)
         else:
             yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
@@ -224,7 +225,8 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
     try:
         expected = botocore.session.get_session().get_partition_for_region(patient.region)
     except UnknownRegionError:
-        yield Finding("identity", WRONG, f"{who}: there is no such region.", "aws configure set region REGION")
+        mend = f"aws configure set region REGION{patient.as_chosen}"
+        yield Finding("identity", WRONG, f"{who}: there is no such region.", mend)
         return
     yield _judge(
         "identity",
@@ -256,10 +258,10 @@ def check_quotas(patient: Patient) -> Iterator[Finding]:
     for pipeline in patient.pipelines:
         for (kind, instance), count in instances_at_once(pipeline).items():
             name = f"{instance} for {kind} job usage" if kind != "endpoint" else f"{instance} for endpoint usage"
-            yield _quota(name, quotas.get(name), count, patient.region)
+            yield _quota(name, quotas.get(name), count, patient.here)
 
 
-def _quota(name: str, quota: Mapping[str, Any] | None, count: int, region: str) -> Finding:
+def _quota(name: str, quota: Mapping[str, Any] | None, count: int, here: str) -> Finding:
     if quota is None:
         return Finding("quota", UNKNOWN, f"Service Quotas does not list {name}.")
     return _judge(
@@ -268,7 +270,7 @@ def _quota(name: str, quota: Mapping[str, Any] | None, count: int, region: str) 
         f"{name}: {quota['Value']:g}, {count} needed",
         f"{name} is {quota['Value']:g}, and a run takes {count} at once.",
         f"aws service-quotas request-service-quota-increase --service-code sagemaker "
-        f"--quota-code {quota['QuotaCode']} --desired-value {count} --region {region}",
+        f"--quota-code {quota['QuotaCode']} --desired-value {count} {here}",
     )
 
 
@@ -312,7 +314,7 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
 
 
 def _mend_stack(patient: Patient, status: str) -> str:
-    target = f"--stack-name {patient.stack_name} --region {patient.region}"
+    target = f"{patient.this_stack}"
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         return f"aws cloudformation delete-stack {target}"
     if status == "UPDATE_ROLLBACK_FAILED":
@@ -340,7 +342,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         "EventBridgeConfiguration" in present,
         "the run bucket tells EventBridge of uploads",
         f"{bucket} does not tell EventBridge of uploads, so none starts a run.",
-        f"aws s3api put-bucket-notification-configuration --bucket {bucket} --region {patient.region} "
+        f"aws s3api put-bucket-notification-configuration --bucket {bucket} {patient.here} "
         f"--notification-configuration {shlex.quote(json.dumps(whole))}",
     )
     yield _judge(
@@ -348,8 +350,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
         "the run bucket keeps versions",
         f"{bucket} keeps no versions: an overwritten upload could be read for another.",
-        f"aws s3api put-bucket-versioning --bucket {bucket} --region {patient.region} "
-        "--versioning-configuration Status=Enabled",
+        f"aws s3api put-bucket-versioning --bucket {bucket} {patient.here} --versioning-configuration Status=Enabled",
     )
 
 
@@ -364,7 +365,7 @@ def check_rules(patient: Patient) -> Iterator[Finding]:
                 events.describe_rule(Name=rule)["State"].startswith("ENABLED"),
                 f"{logical_id} is enabled",
                 f"{logical_id} is disabled.",
-                f"aws events enable-rule --name {rule} --region {patient.region}",
+                f"aws events enable-rule --name {rule} {patient.here}",
             )
 
 
@@ -376,7 +377,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
         count == 0,
         "none",
         f"{count} events could not be handled (docs/operations.md).",
-        f"{COMMANDS}baton redrive --stack-name {patient.stack_name} --region {patient.region}",
+        f"{COMMANDS}baton redrive {patient.this_stack}",
     )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
@@ -385,7 +386,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
         state == "Enabled",
         state,
         f"The outcome queue is not read: the mapping is {state}.",
-        f"aws lambda update-event-source-mapping --uuid {mapping} --enabled --region {patient.region}",
+        f"aws lambda update-event-source-mapping --uuid {mapping} --enabled {patient.here}",
     )
 
 
@@ -400,7 +401,7 @@ def check_role(patient: Patient) -> Iterator[Finding]:
         _trusts_sagemaker(patient, arn, document),
         "SageMaker may assume SageMakerRole",
         f"SageMaker may not assume {name}.",
-        f"aws iam update-assume-role-policy --role-name {name} "
+        f"aws iam update-assume-role-policy --role-name {name} {patient.here} "
         f"--policy-document {shlex.quote(json.dumps(_trust(account)))}",
     )
 
@@ -464,10 +465,10 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
         if patient.deployed:
             yield _deployed_again(patient, "cluster", WRONG, text, "EksClusterName=NAME")
         else:
-            yield Finding("cluster", WRONG, text, f"aws eks list-clusters --region {patient.region}")
+            yield Finding("cluster", WRONG, text, f"aws eks list-clusters {patient.here}")
         return
     good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
-    wait = f"aws eks wait cluster-active --name {name} --region {patient.region}"
+    wait = f"aws eks wait cluster-active --name {name} {patient.here}"
     yield _judge("cluster", good, status, f"{status}.", wait)
     if good and ("PodIdentity" in patient.resources if patient.deployed else patient.partition != "aws-cn"):
         yield _pod_identity(patient, name, cluster)
@@ -480,7 +481,7 @@ def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> 
     mode = (cluster.get("accessConfig") or {}).get("authenticationMode", "CONFIG_MAP")
     if mode not in ENTRY_MODES:
         text = f"{name} takes no access entries: its authentication mode is {mode}."
-        mend = f"aws eks update-cluster-config --name {name} --region {patient.region}"
+        mend = f"aws eks update-cluster-config --name {name} {patient.here}"
         yield Finding("cluster access", WRONG, text, f"{mend} --access-config authenticationMode={ENTRY_MODES[1]}")
         return
     for role in patient.outputs["KfpClientRoleArns"].split(","):
@@ -489,7 +490,7 @@ def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> 
 
 def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
     title = role.rpartition("/")[2]
-    target = f"--cluster-name {cluster} --principal-arn {role} --region {patient.region}"
+    target = f"--cluster-name {cluster} --principal-arn {role} {patient.here}"
     try:
         entry = patient.client("eks").describe_access_entry(clusterName=cluster, principalArn=role)["accessEntry"]
     except ClientError as error:
@@ -516,7 +517,7 @@ def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Fi
         built_in or _has_agent(patient.client("eks"), name),
         "the cluster can give pods their role",
         f"{name} has no add-on {POD_IDENTITY_AGENT}, so the pods of a pipeline get no credentials.",
-        f"aws eks create-addon --cluster-name {name} --addon-name {POD_IDENTITY_AGENT} --region {patient.region}",
+        f"aws eks create-addon --cluster-name {name} --addon-name {POD_IDENTITY_AGENT} {patient.here}",
     )
 
 
@@ -604,5 +605,5 @@ _REF = ".".join(map(str, MINIMUM_VERSION))
 
 
 def _look_again(patient: Patient) -> str:
-    look = f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {patient.region}"
+    look = f"{COMMANDS}baton doctor {patient.this_stack}"
     return f"{look} --kfp-url http://localhost:8888"

@@ -226,7 +226,7 @@ class Drain:
         for kind in () if self._stack_stays else _KINDS:
             for name in self._of_kind(kind):
                 option = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.name).lstrip("-")
-                command = f"aws sagemaker {kind.command} --{option} {name} --region {self._account.region}"
+                command = f"aws sagemaker {kind.command} --{option} {name} {self._account.here}"
                 yield Leftover(f"{kind.noun} {name}", command)
 
     def _unfinished_runs(self) -> Iterator[Leftover]:
@@ -234,7 +234,7 @@ class Drain:
         for row in self._account.unfinished():
             request = {"execution_arn": row["execution_arn"], "run_id": row["name"], "succeeded": False}
             command = f"aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(request)}'"
-            yield Leftover(f"run {row['name']} without a receipt", f"{command} --region {self._account.region}")
+            yield Leftover(f"run {row['name']} without a receipt", f"{command} {self._account.here}")
 
     def _of_kind(self, kind: _Kind) -> Iterator[str]:
         """Yield the names of a kind's things that runs of this stack made, by their names and tags."""
@@ -273,7 +273,7 @@ def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack
             "The bucket and the table stay when the stack is deleted: they hold your models and the record of the "
             "runs. Now the stack can go:"
         )
-        print(f"    {COMMANDS}sam delete --stack-name {account.stack_name} --region {account.region}")
+        print(f"    {COMMANDS}sam delete {account.this_stack}")
     return 1 if left else 0
 
 

@@ -107,7 +107,7 @@ def redrive(account: Account, dry_run: bool, discard: bool = False) -> int:
     poison = sum(not letter.addressee for letter in letters)
     if poison and not discard:
         print(f"{poison} are no events, and ring the alarm for as long as they are there. This deletes them:")
-        print(f"    {COMMANDS}baton redrive --discard --stack-name {account.stack_name} --region {account.region}")
+        print(f"    {COMMANDS}baton redrive --discard {account.this_stack}")
         return 1
     return 0
 

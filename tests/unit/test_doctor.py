@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from baton.errors import KfpRefused, KfpUnavailable
+from baton.kfp import connect
 from baton.kfp.models import Health
+from baton.settings import Settings
 from baton_cli import checks, doctor
+from baton_cli.account import Account
 from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
@@ -127,7 +131,7 @@ def aws(kfp_url: str) -> FakeAws:
     )
 
 
-def look(aws: FakeAws, region: str = REGION, **given: str) -> list[Finding]:
+def look(aws: FakeAws, region: str = REGION, **given: Any) -> list[Finding]:
     return list(examine(Patient(aws, region, "baton", doctor.packaged(), **given)))
 
 
@@ -695,6 +699,76 @@ def test_another_url_need_not_wait_and_runs_under_way_keep_theirs(aws: FakeAws, 
     assert finding.detail.endswith(" 2 runs are under way; each looks at its own KfpUrl to the end.")
 
 
+# --- the profile of the credentials -----------------------------------------------------------------------------------
+
+
+def everything_wrong(aws: FakeAws, health: dict[str, Any]) -> None:
+    for operation, answer, _ in SAID.values():
+        aws.answers[operation] = answer
+    health.update(status=503, body={"message": "starting"})
+    without_pod_identity(aws)
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
+
+
+def nothing_deployed(aws: FakeAws, _health: dict[str, Any]) -> None:
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
+
+
+def no_such_region(aws: FakeAws, _health: dict[str, Any]) -> None:
+    aws.answers["sts.get_caller_identity"] = {"Arn": "arn:aws:iam::1:user/u"}
+
+
+def no_access(aws: FakeAws, _health: dict[str, Any]) -> None:
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+    cluster = {"status": "ACTIVE", "accessConfig": {"authenticationMode": "API"}}
+    aws.answers["eks.describe_cluster"] = {"cluster": cluster}
+    aws.answers["eks.describe_access_entry"] = refusal("ResourceNotFoundException")
+
+
+def no_entries(aws: FakeAws, _health: dict[str, Any]) -> None:
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+
+
+def deleted_role(aws: FakeAws, health: dict[str, Any]) -> None:
+    aws.answers["iam.get_role"] = refusal("NoSuchEntity")
+    shuts_user_out(aws, health)
+
+
+def behind_a_vpc(aws: FakeAws, health: dict[str, Any]) -> None:
+    health.update(status=503, body={"message": "no"})
+    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    gives_pods_nothing(with_runs_under_way(aws), health)
+
+
+@pytest.mark.parametrize(
+    ("harm", "region"),
+    [
+        *((harm, REGION) for harm in (everything_wrong, nothing_deployed, no_access, no_entries, deleted_role)),
+        (behind_a_vpc, REGION),
+        (no_such_region, "nowhere"),
+    ],
+)
+def test_commands_name_the_profile_that_was_chosen(
+    aws: FakeAws, health: dict[str, Any], monkeypatch: pytest.MonkeyPatch, harm: Any, region: str
+) -> None:
+    """Without it they would act on the account of the default credentials."""
+    monkeypatch.setattr(checks, "connect", connect_unless_proxied)
+    harm(aws, health)
+    plain = [finding.mend for finding in look(aws, region, cluster="flow", configurations=SAMCONFIG)]
+    chosen = [finding.mend for finding in look(aws, region, cluster="flow", configurations=SAMCONFIG, profile="my own")]
+    assert any(plain)
+    assert not any("--profile" in mend for mend in plain)
+    assert [mend.replace(" --profile 'my own'", "") for mend in chosen] == plain
+    for part in (part for mend in chosen for part in re.split(r" && | & ", mend)):
+        ours = part.startswith(("aws ", ".venv/bin/sam ", ".venv/bin/baton "))
+        assert part.count(" --profile 'my own'") == int(ours), part
+
+
+def connect_unless_proxied(settings: Settings, clients: Any) -> Any:
+    return Answering() if settings.kfp_mode == "eks-proxy" else connect(settings, clients)
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -728,6 +802,16 @@ def test_without_a_region_nothing_is_looked_at(
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     assert main(["doctor"]) == 2
     assert "give --region" in capsys.readouterr().err
+
+
+def test_the_command_keeps_the_profile(
+    command: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[profile work]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    command.answers["events.describe_rule"] = {"State": "DISABLED"}
+    main(["doctor", "--region", REGION, "--profile", "work"])
+    assert f"mend: {ENABLE} --profile work\n" in capsys.readouterr().out
 
 
 def test_json_says_the_same(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
@@ -801,8 +885,9 @@ def test_where_guided_has_kept_a_region_the_stack_of_another_has_no_configuratio
         '[default.global.parameters]\nregion = "eu-west-1"\n[default.deploy.parameters]\nstack_name = "mine"\n'
     )
     configurations = Configurations.read(kept)
-    assert configurations.options("mine", "eu-west-1") == "--config-env default --stack-name mine --region eu-west-1"
-    assert configurations.options("mine", "us-east-1").startswith("--config-env mine ")
+    mine, elsewhere = (Account(FakeAws({}), region, "mine") for region in ("eu-west-1", "us-east-1"))
+    assert configurations.options(mine) == "--config-env default --stack-name mine --region eu-west-1"
+    assert configurations.options(elsewhere).startswith("--config-env mine ")
     assert Configurations.read(tmp_path / "none.toml") == Configurations()
 
 

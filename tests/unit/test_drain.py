@@ -282,6 +282,24 @@ def test_exit_codes_and_what_comes_next(command: FakeAws, capsys: pytest.Capture
         assert "There is no stack baton in eu-west-1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("chosen", ["", " --profile work"])
+def test_commands_name_the_profile_that_was_chosen(
+    command: FakeAws, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str
+) -> None:
+    (tmp_path / "config").write_text("[profile work]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    command.answers["sagemaker.list_endpoints"] = {"Endpoints": things("Endpoint", f"{RUN_ID}-endpoint")}
+    command.answers["sagemaker.list_tags"] = tags_of(RUN)
+    command.answers["dynamodb.query"] = {"Items": [{"name": {"S": RUN_ID}, "execution_arn": {"S": RUN}}]}
+    command.answers["sqs.receive_message"] = {"Messages": [letter(1, "garbage")]}
+    command.answers["sqs.change_message_visibility_batch"] = {}
+    assert main(["drain", "--region", REGION, "--calm", "0", *chosen.split()]) == 1
+    assert main(["redrive", "--region", REGION, *chosen.split()]) == 1
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("    aws", "    .venv/bin/"))]
+    assert len(printed) == 5
+    assert all(line.endswith(f" --region {REGION}{chosen}") for line in printed)
+
+
 def test_a_stack_that_stays_keeps_its_things_and_is_not_told_to_go(
     command: FakeAws, capsys: pytest.CaptureFixture[str]
 ) -> None:
