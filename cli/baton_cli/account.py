@@ -169,6 +169,11 @@ def is_gone(error: ClientError) -> bool:
     return error.response["Error"]["Code"] in _GONE
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: ``1 run``, ``2 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def refuse(sentence: str) -> int:
     """Say on standard error why nothing is done; return the exit code for that."""
     print(f"baton: {sentence}", file=sys.stderr)

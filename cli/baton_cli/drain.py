@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.names import TAG_EXECUTION_ARN, parse_name
-from baton_cli.account import COMMANDS, Account, NoRegion, add_options, is_gone, refuse
+from baton_cli.account import COMMANDS, Account, NoRegion, add_options, counted, is_gone, refuse
 from baton_cli.drained import SURE_SECONDS, enable_uploads, upload_rule
 
 _WIDTH = 79
@@ -207,7 +207,7 @@ class Drain:
     def _clean_ups_under_way(self) -> list[str]:
         """Return the running clean-ups, and the events that may yet start one."""
         waiting = self._account.messages_in("OutcomeQueueUrl")
-        events = [f"{waiting} events in the outcome queue"] if waiting else []
+        events = [f"{counted(waiting, 'event')} in the outcome queue"] if waiting else []
         return [_short(arn) for arn in self._account.running("CleanUpMachineArn")] + events
 
     def _send_janitor(self) -> None:
@@ -219,7 +219,8 @@ class Drain:
         result = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise TookTooLong(f"The janitor failed: {result.get('errorMessage')}")
-        _say(f"The janitor looked at {result['looked_at']} runs and started {len(result['started'])} clean-ups.")
+        looked_at, started = counted(result["looked_at"], "run"), counted(len(result["started"]), "clean-up")
+        _say(f"The janitor looked at {looked_at} and started {started}.")
 
     def _leftovers(self) -> Iterator[Leftover]:
         yield from self._unfinished_runs()
@@ -259,8 +260,10 @@ class Drain:
 
 def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack_stays: bool) -> int:
     if left:
-        what = "runs are not cleaned up" if stack_stays else "things are left that the stack's deletion leaves alone"
-        _say(f"{len(left)} {what}; these commands end them:")
+        one = len(left) == 1
+        what = counted(len(left), "run" if stack_stays else "thing") + (" is" if one else " are")
+        why = "not cleaned up" if stack_stays else "left that the stack's deletion leaves alone"
+        _say(f"{what} {why}; {'this command ends it' if one else 'these commands end them'}:")
     for leftover in left:
         print(f"  {leftover.what}\n    {leftover.command}")
     if calm_seconds < SURE_SECONDS:
@@ -268,7 +271,13 @@ def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack
             "Not seen: an upload that start_run failed on and is given again after one and two more minutes, messages "
             f"that SQS does not count yet (--calm {SURE_SECONDS} waits for both), and whoever starts an execution now."
         )
-    if not stack_stays:
+    if stack_stays:
+        _say(
+            "An upload that is made while the rule is disabled starts no run, also not later: upload it again once the "
+            "rule is enabled. Enable it also where the change of the stack fails:"
+        )
+        print(f"    {enable_uploads(account)}")
+    else:
         _say(
             "The bucket and the table stay when the stack is deleted: they hold your models and the record of the "
             "runs. Now the stack can go:"

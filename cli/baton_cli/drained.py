@@ -33,9 +33,12 @@ def must_wait(overrides: tuple[str, ...]) -> list[str]:
 
 def between_runs(account: Account, command: str) -> str:
     """Return the command that drains the stack, then does another, and then lets uploads start runs again."""
-    place = f"{account.this_stack}"
-    drain = f"{COMMANDS}baton drain --stack-stays --calm {SURE_SECONDS} {place}"
-    return f"{drain} && {command} && {enable_uploads(account)}"
+    return f"{drain_command(account)} && {command} && {enable_uploads(account)}"
+
+
+def drain_command(account: Account) -> str:
+    """Return the command that drains a stack that stays."""
+    return f"{COMMANDS}baton drain --stack-stays --calm {SURE_SECONDS} {account.this_stack}"
 
 
 def enable_uploads(account: Account) -> str:

@@ -72,8 +72,11 @@ class SecretAccess(_Cached):
         try:
             secret = self._secretsmanager.get_secret_value(SecretId=self._secret_arn)
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            code = error.response["Error"]["Code"]
+            if code == "ResourceNotFoundException":
                 raise KfpMisconfigured(f"There is no secret {self._secret_arn}.") from error
+            if code == "InvalidRequestException":
+                raise KfpMisconfigured(f"The secret {self._secret_arn} is marked for deletion.") from error
             raise
         header = _header_of(secret.get("SecretString", "").strip())
         if header is None:
