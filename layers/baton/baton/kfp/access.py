@@ -1,6 +1,6 @@
 """How a function proves who it is to Kubeflow Pipelines: a secret's token or header, or an EKS token.
 
-Each kind gives the headers of a request; ``renewed`` asks for fresh ones after a 401.
+Each kind gives the headers of a request; ``renewed`` asks for fresh ones after an answer that old ones may get.
 """
 
 from __future__ import annotations
