@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -48,17 +49,36 @@ class Clients:
 
 
 class Account:
-    """An account, a region and a stack; ``client`` gives a boto3 client by service."""
+    """An account, a region and a stack; ``client`` gives a boto3 client by service.
 
-    def __init__(self, client: Callable[..., Any], region: str, stack_name: str) -> None:
+    ``profile``: that of the credentials, where one was named; the commands that are printed name it, too.
+    """
+
+    def __init__(self, client: Callable[..., Any], region: str, stack_name: str, profile: str = "") -> None:
         self.client = client
         self.region = region
         self.stack_name = stack_name
+        self.profile = profile
 
     @classmethod
     def chosen(cls, options: argparse.Namespace) -> Account:
         """Return the account that the options of ``add_options`` name; raises NoRegion."""
-        return cls(*open_account(options))
+        return cls(*open_account(options), options.profile or "")
+
+    @property
+    def as_chosen(self) -> str:
+        """The option that gives a command the credentials that were chosen; empty where they are the default ones."""
+        return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+
+    @property
+    def here(self) -> str:
+        """The options by which a command of aws, sam or baton is about this region of this account."""
+        return f"--region {self.region}{self.as_chosen}"
+
+    @property
+    def this_stack(self) -> str:
+        """The options by which a command of aws, sam or baton is about this stack."""
+        return f"--stack-name {self.stack_name} {self.here}"
 
     @cached_property
     def stack(self) -> Mapping[str, Any] | None:
@@ -147,6 +167,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def is_gone(error: ClientError) -> bool:
     """Tell whether a service says that the thing does not exist."""
     return error.response["Error"]["Code"] in _GONE
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: ``1 run``, ``2 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def refuse(sentence: str) -> int:

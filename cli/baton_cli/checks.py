@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, UnknownRegionError
@@ -21,11 +22,14 @@ from botocore.exceptions import BotoCoreError, ClientError, UnknownRegionError
 from baton.catalogue import Catalogue, Pipeline
 from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld
 from baton.kfp import connect
-from baton.kfp.client import MINIMUM_VERSION
+from baton.kfp.access import SecretAccess
+from baton.kfp.answers import LOGIN_PAGE
+from baton.kfp.client import KfpClient
+from baton.kfp.transport import Unanswered, Unreached
 from baton.settings import Settings
-from baton_cli.account import COMMANDS, Account, is_gone
+from baton_cli.account import COMMANDS, Account, counted, is_gone
 from baton_cli.configurations import Configurations
-from baton_cli.drained import between_runs, must_wait
+from baton_cli.drained import between_runs, drain_command, enable_uploads, must_wait
 from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 
@@ -79,8 +83,9 @@ class Patient(Account):
         kfp_url: str = "",
         cluster: str = "",
         configurations: Configurations | None = None,
+        profile: str = "",
     ) -> None:
-        super().__init__(client, region, stack_name)
+        super().__init__(client, region, stack_name, profile)
         self.catalogue = catalogue
         self.configurations = configurations or Configurations()
         self.kfp_url = kfp_url
@@ -138,18 +143,23 @@ class Patient(Account):
 
     def deploy(self, *parameters: str) -> str:
         """Return the command that deploys again, with some parameters changed and the others as they are."""
-        overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
-        return f"{self._sam_deploy()}{overrides}"
+        return f"{_BUILD} && {self._sam_deploy(*parameters)}"
+
+    def deploy_between_runs(self, *parameters: str) -> str:
+        """Return the command that does the same on a drained stack; a build that fails leaves the uploads alone."""
+        return f"{_BUILD} && {between_runs(self, self._sam_deploy(*parameters))}"
 
     def deploy_first(self) -> str:
         """Return the command that deploys for the first time, and asks for the parameters."""
-        return self._sam_deploy(" --guided")
+        return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
 
-    def _sam_deploy(self, how: str = "") -> str:
-        # Unbuilt, the template names folders in which no function can run.
-        which = self.configurations.options(self.stack_name, self.region)
-        return f"make build && {COMMANDS}sam deploy{how} {which}"
+    def _sam_deploy(self, *parameters: str) -> str:
+        overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
+        return f"{COMMANDS}sam deploy {self.configurations.options(self)}{overrides}"
 
+
+_BUILD = "make build"
+"""Unbuilt, the template names folders in which no function can run."""
 
 Check = Callable[[Patient], Iterator[Finding]]
 
@@ -175,16 +185,38 @@ def _judge(check: str, good: bool, right: str, wrong: str, mend: str) -> Finding
 
 def _deployed_again(patient: Patient, check: str, state: str, text: str, *overrides: str) -> Finding:
     """Return a finding that a deployment with other parameters mends, at a time at which runs under way allow it."""
-    mend, count, waiting = patient.deploy(*overrides), _runs_under_way(patient), must_wait(overrides)
-    if count == 0:
-        return Finding(check, state, text, mend)
-    runs = "Runs may be" if count is None else "1 run is" if count == 1 else f"{count} runs are"
-    if waiting:
+    runs, waiting = _runs_in_words(patient), must_wait(overrides)
+    mend, parts = patient.deploy(*overrides), [_sentence(text), _keep_it(patient)]
+    if runs and waiting:
         *others, last = waiting
         names = f"{', '.join(others)} and {last}" if others else last
-        text = f"{_sentence(text)} {runs} under way, and {names} may only change on a drained stack."
-        return Finding(check, state, text, between_runs(patient, mend))
-    return Finding(check, state, f"{_sentence(text)} {runs} under way; each looks at its own KfpUrl to the end.", mend)
+        parts.append(f"{runs} under way, and {names} may only change on a drained stack.")
+        mend = patient.deploy_between_runs(*overrides)
+    elif runs:
+        parts.append(f"{runs} under way; each looks at its own KfpUrl to the end.")
+    return Finding(check, state, " ".join(parts), mend)
+
+
+def _replaced(patient: Patient, check: str, text: str, *overrides: str) -> Finding:
+    """Return a finding that other parameters mend at once: with the present ones no clean-up ends, so no drain."""
+    runs, parts = _runs_in_words(patient), [_sentence(text), _keep_it(patient)]
+    if runs:
+        parts.append(f"{runs} under way; clean-ups that start after the deployment can look again.")
+    return Finding(check, WRONG, " ".join(parts), patient.deploy(*overrides))
+
+
+def _keep_it(patient: Patient) -> str:
+    """Say what keeps an override: samconfig.toml has every parameter that --guided has asked for."""
+    where = f"[{patient.configurations.name_of(patient)}.deploy.parameters]"
+    return f"Write it into {where} of samconfig.toml too, or the next deployment takes it back."
+
+
+def _runs_in_words(patient: Patient) -> str:
+    """Return the beginning of a sentence about the runs under way; empty where there are none."""
+    count = _runs_under_way(patient)
+    if count is None:
+        return "Runs may be"
+    return f"{count} {'run is' if count == 1 else 'runs are'}" if count else ""
 
 
 def _runs_under_way(patient: Patient) -> int | None:
@@ -199,15 +231,21 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
+_MAKE_AGAIN = (
+    "Make it again by hand under the same name, or drain and delete the stack and deploy it anew (docs/operations.md)."
+)
+
+
 def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
     name = check.__name__.removeprefix("check_")
     try:
         yield from check(patient)
     except ClientError as error:
         if is_gone(error):
-            # CloudFormation makes again what somebody deleted only with a new stack.
-            mend = f"aws cloudformation detect-stack-drift --stack-name {patient.stack_name} --region {patient.region}"
-            yield Finding(name, WRONG, f"What the stack made does not exist any more: {error}", mend)
+            # A deployment leaves alone what the template has not changed, so it would not make it again.
+            yield Finding(
+                name, WRONG, f"What the stack made does not exist any more: {_sentence(str(error))} {_MAKE_AGAIN}"
+            )
         else:
             yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
     except BotoCoreError as error:
@@ -224,7 +262,8 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
     try:
         expected = botocore.session.get_session().get_partition_for_region(patient.region)
     except UnknownRegionError:
-        yield Finding("identity", WRONG, f"{who}: there is no such region.", "aws configure set region REGION")
+        mend = f"aws configure set region REGION{patient.as_chosen}"
+        yield Finding("identity", WRONG, f"{who}: there is no such region.", mend)
         return
     yield _judge(
         "identity",
@@ -256,10 +295,10 @@ def check_quotas(patient: Patient) -> Iterator[Finding]:
     for pipeline in patient.pipelines:
         for (kind, instance), count in instances_at_once(pipeline).items():
             name = f"{instance} for {kind} job usage" if kind != "endpoint" else f"{instance} for endpoint usage"
-            yield _quota(name, quotas.get(name), count, patient.region)
+            yield _quota(name, quotas.get(name), count, patient.here)
 
 
-def _quota(name: str, quota: Mapping[str, Any] | None, count: int, region: str) -> Finding:
+def _quota(name: str, quota: Mapping[str, Any] | None, count: int, here: str) -> Finding:
     if quota is None:
         return Finding("quota", UNKNOWN, f"Service Quotas does not list {name}.")
     return _judge(
@@ -268,7 +307,7 @@ def _quota(name: str, quota: Mapping[str, Any] | None, count: int, region: str) 
         f"{name}: {quota['Value']:g}, {count} needed",
         f"{name} is {quota['Value']:g}, and a run takes {count} at once.",
         f"aws service-quotas request-service-quota-increase --service-code sagemaker "
-        f"--quota-code {quota['QuotaCode']} --desired-value {count} --region {region}",
+        f"--quota-code {quota['QuotaCode']} --desired-value {count} {here}",
     )
 
 
@@ -308,17 +347,37 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
         return
     status = patient.stack["StackStatus"]
     good = status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-    yield _judge("stack", good, f"{name} is {status}", f"{name} is {status}.", _mend_stack(patient, status))
+    failing = (
+        " The wait will end with an error, since the creation has failed." if status == "ROLLBACK_IN_PROGRESS" else ""
+    )
+    yield _judge("stack", good, f"{name} is {status}", f"{name} is {status}.{failing}", _mend_stack(patient, status))
+
+
+_WAITERS = {
+    "CREATE_IN_PROGRESS": "stack-create-complete",
+    "ROLLBACK_IN_PROGRESS": "stack-create-complete",
+    "DELETE_IN_PROGRESS": "stack-delete-complete",
+    "UPDATE_IN_PROGRESS": "stack-update-complete",
+    "UPDATE_ROLLBACK_IN_PROGRESS": "stack-rollback-complete",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "stack-rollback-complete",
+    "IMPORT_IN_PROGRESS": "stack-import-complete",
+}
+"""What waits for the end of each operation; no waiter ends at once with the rollback of an import."""
 
 
 def _mend_stack(patient: Patient, status: str) -> str:
-    target = f"--stack-name {patient.stack_name} --region {patient.region}"
+    target = f"{patient.this_stack}"
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         return f"aws cloudformation delete-stack {target}"
     if status == "UPDATE_ROLLBACK_FAILED":
         return f"aws cloudformation continue-update-rollback {target}"
-    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
-        return f"aws cloudformation wait stack-{status.split('_')[0].lower()}-complete {target}"
+    if status in _WAITERS:
+        return f"aws cloudformation wait {_WAITERS[status]} {target}"
+    if status == "REVIEW_IN_PROGRESS":
+        # A change set that nobody executed: nothing was deployed, and no parameter has a value yet.
+        return patient.deploy_first()
+    if status.endswith("_IN_PROGRESS"):
+        return f"{COMMANDS}baton doctor {target}"
     return patient.deploy()
 
 
@@ -340,7 +399,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         "EventBridgeConfiguration" in present,
         "the run bucket tells EventBridge of uploads",
         f"{bucket} does not tell EventBridge of uploads, so none starts a run.",
-        f"aws s3api put-bucket-notification-configuration --bucket {bucket} --region {patient.region} "
+        f"aws s3api put-bucket-notification-configuration --bucket {bucket} {patient.here} "
         f"--notification-configuration {shlex.quote(json.dumps(whole))}",
     )
     yield _judge(
@@ -348,8 +407,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
         "the run bucket keeps versions",
         f"{bucket} keeps no versions: an overwritten upload could be read for another.",
-        f"aws s3api put-bucket-versioning --bucket {bucket} --region {patient.region} "
-        "--versioning-configuration Status=Enabled",
+        f"aws s3api put-bucket-versioning --bucket {bucket} {patient.here} --versioning-configuration Status=Enabled",
     )
 
 
@@ -364,7 +422,7 @@ def check_rules(patient: Patient) -> Iterator[Finding]:
                 events.describe_rule(Name=rule)["State"].startswith("ENABLED"),
                 f"{logical_id} is enabled",
                 f"{logical_id} is disabled.",
-                f"aws events enable-rule --name {rule} --region {patient.region}",
+                f"aws events enable-rule --name {rule} {patient.here}",
             )
 
 
@@ -375,8 +433,8 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
         "dead letters",
         count == 0,
         "none",
-        f"{count} events could not be handled (docs/operations.md).",
-        f"{COMMANDS}baton redrive --stack-name {patient.stack_name} --region {patient.region}",
+        f"{counted(count, 'event')} could not be handled (docs/operations.md).",
+        f"{COMMANDS}baton redrive {patient.this_stack}",
     )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
@@ -385,7 +443,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
         state == "Enabled",
         state,
         f"The outcome queue is not read: the mapping is {state}.",
-        f"aws lambda update-event-source-mapping --uuid {mapping} --enabled --region {patient.region}",
+        f"aws lambda update-event-source-mapping --uuid {mapping} --enabled {patient.here}",
     )
 
 
@@ -400,7 +458,7 @@ def check_role(patient: Patient) -> Iterator[Finding]:
         _trusts_sagemaker(patient, arn, document),
         "SageMaker may assume SageMakerRole",
         f"SageMaker may not assume {name}.",
-        f"aws iam update-assume-role-policy --role-name {name} "
+        f"aws iam update-assume-role-policy --role-name {name} {patient.here} "
         f"--policy-document {shlex.quote(json.dumps(_trust(account)))}",
     )
 
@@ -462,12 +520,12 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
             raise
         text = f"There is no cluster {name} in {patient.region}."
         if patient.deployed:
-            yield _deployed_again(patient, "cluster", WRONG, text, "EksClusterName=NAME")
+            yield _replaced(patient, "cluster", text, "EksClusterName=NAME")
         else:
-            yield Finding("cluster", WRONG, text, f"aws eks list-clusters --region {patient.region}")
+            yield Finding("cluster", WRONG, text, f"aws eks list-clusters {patient.here}")
         return
     good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
-    wait = f"aws eks wait cluster-active --name {name} --region {patient.region}"
+    wait = f"aws eks wait cluster-active --name {name} {patient.here}"
     yield _judge("cluster", good, status, f"{status}.", wait)
     if good and ("PodIdentity" in patient.resources if patient.deployed else patient.partition != "aws-cn"):
         yield _pod_identity(patient, name, cluster)
@@ -480,7 +538,7 @@ def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> 
     mode = (cluster.get("accessConfig") or {}).get("authenticationMode", "CONFIG_MAP")
     if mode not in ENTRY_MODES:
         text = f"{name} takes no access entries: its authentication mode is {mode}."
-        mend = f"aws eks update-cluster-config --name {name} --region {patient.region}"
+        mend = f"aws eks update-cluster-config --name {name} {patient.here}"
         yield Finding("cluster access", WRONG, text, f"{mend} --access-config authenticationMode={ENTRY_MODES[1]}")
         return
     for role in patient.outputs["KfpClientRoleArns"].split(","):
@@ -489,7 +547,7 @@ def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> 
 
 def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
     title = role.rpartition("/")[2]
-    target = f"--cluster-name {cluster} --principal-arn {role} --region {patient.region}"
+    target = f"--cluster-name {cluster} --principal-arn {role} {patient.here}"
     try:
         entry = patient.client("eks").describe_access_entry(clusterName=cluster, principalArn=role)["accessEntry"]
     except ClientError as error:
@@ -516,7 +574,7 @@ def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Fi
         built_in or _has_agent(patient.client("eks"), name),
         "the cluster can give pods their role",
         f"{name} has no add-on {POD_IDENTITY_AGENT}, so the pods of a pipeline get no credentials.",
-        f"aws eks create-addon --cluster-name {name} --addon-name {POD_IDENTITY_AGENT} --region {patient.region}",
+        f"aws eks create-addon --cluster-name {name} --addon-name {POD_IDENTITY_AGENT} {patient.here}",
     )
 
 
@@ -548,7 +606,9 @@ def check_kfp(patient: Patient) -> Iterator[Finding]:
 def _kubeflow(patient: Patient, settings: Settings) -> Finding:
     multi_user = False
     try:
-        client = connect(settings, patient.client)
+        client = _client(patient, settings)
+        if client is None:
+            return Finding("kubeflow pipelines", UNKNOWN, f"reached through {settings.kfp_cluster}, which is not there")
         health = client.require_version()
         multi_user = health.multi_user
         # Anybody may ask for the version; runs are listed and started as a user, in a namespace.
@@ -557,7 +617,7 @@ def _kubeflow(patient: Patient, settings: Settings) -> Finding:
     except BatonError as error:
         if multi_user and isinstance(error, KfpRefused):
             return _not_let_in(patient, settings, error)
-        return _no_kubeflow(patient, error)
+        return _no_kubeflow(patient, settings, error)
     if multi_user and patient.deployed and patient.settings.kfp_mode == "eks-proxy":
         text = "multi-user, for which the mode eks-proxy is not"
         return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpMode=direct", "KfpUrl=URL", *_PROFILE)
@@ -567,42 +627,106 @@ def _kubeflow(patient: Patient, settings: Settings) -> Finding:
     return Finding("kubeflow pipelines", OK, f"{build}, {users}, {mode}")
 
 
+def _client(patient: Patient, settings: Settings) -> KfpClient | None:
+    """Return a client of Kubeflow Pipelines; None where the cluster that it goes through has gone."""
+    try:
+        return connect(settings, patient.client)
+    except ClientError as error:
+        if is_gone(error):
+            return None
+        raise
+
+
 _PROFILE = ("KfpUser=USER", "KfpNamespace=NAMESPACE")
 
 
 def _not_let_in(patient: Patient, settings: Settings, error: KfpRefused) -> Finding:
     """Say that a multi-user installation does not let the stack's user, or one without a name, into the namespace."""
     text = f"multi-user, and {settings.kfp_user or 'nobody'} may list nothing in {settings.kfp_namespace}: {error}"
-    return _deployed_again(patient, "kubeflow pipelines", WRONG, text, *_PROFILE[bool(settings.kfp_user) :])
+    return _replaced(patient, "kubeflow pipelines", text, *_PROFILE[bool(settings.kfp_user) :])
 
 
-def _no_kubeflow(patient: Patient, error: BatonError) -> Finding:
+def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Finding:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, KfpTooOld):
-        # The way to upgrade is the way it was installed, which nobody can see from here.
-        mend = f"kubectl apply -k 'github.com/kubeflow/pipelines/manifests/kustomize/env/platform-agnostic?ref={_REF}'"
-        return Finding("kubeflow pipelines", WRONG, text, mend)
-    proxied = patient.deployed and not patient.kfp_url and patient.settings.kfp_mode == "eks-proxy"
+        return _too_old(patient, text)
+    proxied = patient.deployed and not patient.kfp_url and settings.kfp_mode == "eks-proxy"
     if proxied and isinstance(error, KfpRefused):
         # The API server judges whoever asks: here that is you, and not one of the functions.
         apply = "kubectl apply -f deploy/kubernetes/kfp-proxy-access.yaml"
         text = f"{text} Your own credentials were refused; the functions get in by their access entries and this:"
         return Finding("kubeflow pipelines", UNKNOWN, text, apply)
+    secret = settings.kfp_secret_arn
+    if secret and isinstance(error, KfpMisconfigured):
+        unusable = _unusable_secret(patient, secret)
+        if unusable:
+            return unusable
+    if secret and (isinstance(error, KfpRefused) or str(error).startswith(LOGIN_PAGE)):
+        return Finding("kubeflow pipelines", WRONG, f"{_sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
+    if patient.kfp_url and not isinstance(error, KfpRefused):
+        return _nobody_there(patient, text, error)
     inside = bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
     if inside and not patient.kfp_url and not isinstance(error, KfpMisconfigured | KfpRefused):
         # The functions look from a network that this machine may not be in.
-        look = f"kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & {_look_again(patient)}"
+        look = f"{_forward(patient, 8888)} & {_look_again(patient)}"
         return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", look)
     if proxied:
-        mend = f"kubectl rollout restart deployment/ml-pipeline --namespace {patient.settings.kfp_namespace}"
+        mend = f"kubectl rollout restart deployment/ml-pipeline --namespace {settings.kfp_namespace}"
         return Finding("kubeflow pipelines", WRONG, text, mend)
-    wanted = "KfpSecretArn=ARN" if isinstance(error, KfpRefused) else "KfpUrl=URL"
-    return _deployed_again(patient, "kubeflow pipelines", WRONG, text, wanted)
+    if isinstance(error, KfpRefused):
+        return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
+    return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
 
 
-_REF = ".".join(map(str, MINIMUM_VERSION))
+_UPGRADE = "https://www.kubeflow.org/docs/components/pipelines/operator-guides/installation/"
+
+
+def _too_old(patient: Patient, text: str) -> Finding:
+    # The way to upgrade is the way it was installed, which nobody can see from here.
+    how = f"{_sentence(text)} Upgrade it the way in which it was installed: {_UPGRADE}"
+    if _runs_under_way(patient) == 0:
+        return Finding("kubeflow pipelines", WRONG, how)
+    how = f"{how} Drain the runs before, and enable uploads after it: {enable_uploads(patient)}"
+    return Finding("kubeflow pipelines", WRONG, how, drain_command(patient))
+
+
+_WHAT_IS_TAKEN = 'The secret wants a token that is taken: {"token"}, or {"header", "value"}. No deployment is needed.'
+
+
+def _put_secret(patient: Patient, arn: str) -> str:
+    text = """'{"token": "TOKEN"}'"""
+    return f"aws secretsmanager put-secret-value --secret-id {arn} --secret-string {text} {patient.here}"
+
+
+def _unusable_secret(patient: Patient, arn: str) -> Finding | None:
+    """Say what is wrong with the secret itself, if anything is."""
+    try:
+        SecretAccess(patient.client("secretsmanager"), arn).headers()
+    except KfpMisconfigured as error:
+        cause = error.__cause__
+        if not isinstance(cause, ClientError):
+            return Finding("kubeflow pipelines", WRONG, str(error), _put_secret(patient, arn))
+        if is_gone(cause):
+            return _replaced(patient, "kubeflow pipelines", str(error), "KfpSecretArn=ARN")
+        mend = f"aws secretsmanager restore-secret --secret-id {arn} {patient.here}"
+        return Finding("kubeflow pipelines", WRONG, str(error), mend)
+    return None
+
+
+def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
+    """Say that Kubeflow Pipelines does not answer at the URL that was given, which no deployment changes."""
+    silent = isinstance(error.__cause__, Unreached | Unanswered)
+    parts = urlsplit(patient.kfp_url)
+    local = silent and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    said = f"{'Nobody answers' if silent else 'There is no Kubeflow Pipelines'} at {patient.kfp_url}: {text}"
+    return Finding("kubeflow pipelines", WRONG, said, _forward(patient, parts.port or 80) if local else "")
+
+
+def _forward(patient: Patient, port: int) -> str:
+    namespace = patient.settings.kfp_namespace if patient.deployed else "kubeflow"
+    ports = "8888" if port == 8888 else f"{port}:8888"
+    return f"kubectl port-forward --namespace {namespace} service/ml-pipeline {ports}"
 
 
 def _look_again(patient: Patient) -> str:
-    look = f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {patient.region}"
-    return f"{look} --kfp-url http://localhost:8888"
+    return f"{COMMANDS}baton doctor {patient.this_stack} --kfp-url http://localhost:8888"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baton_cli.account import Account
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -48,17 +50,21 @@ class Configurations:
         named = [each for each in self.found if each.stack_name == stack_name and each.region in (region, "")]
         return max(named, key=lambda each: each.region == region, default=None)
 
-    def options(self, stack_name: str, region: str) -> str:
-        """Return the options by which ``sam deploy`` is about this stack, and takes no other stack's parameters.
+    def options(self, account: Account) -> str:
+        """Return the options by which ``sam deploy`` is about a stack, and takes no other stack's parameters.
 
         A stack that no configuration has gets one of its name: where it has none, SAM starts with an empty one.
         """
-        place = f"--stack-name {stack_name} --region {region}"
-        configuration = self.of(stack_name, region)
+        named = f"--config-env {self.name_of(account)} {account.this_stack}"
+        return named if self.of(account.stack_name, account.region) else f"{named} {self._common}"
+
+    def name_of(self, account: Account) -> str:
+        """Return the name of the configuration that a stack has, or is to get."""
+        configuration = self.of(account.stack_name, account.region)
         if configuration is not None:
-            return f"--config-env {configuration.name} {place}"
-        name = f"{stack_name}-{region}" if stack_name in {each.name for each in self.found} else stack_name
-        return f"--config-env {name} {place} {self._common}"
+            return configuration.name
+        taken = account.stack_name in {each.name for each in self.found}
+        return f"{account.stack_name}-{account.region}" if taken else account.stack_name
 
     @property
     def _common(self) -> str:

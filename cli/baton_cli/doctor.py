@@ -41,7 +41,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(chosen: argparse.Namespace) -> int:
     try:
         place = open_account(chosen)
-        patient = Patient(*place, packaged(), chosen.kfp_url or "", chosen.cluster or "", configurations())
+        given = (chosen.kfp_url or "", chosen.cluster or "")
+        patient = Patient(*place, packaged(), *given, configurations(), chosen.profile or "")
         findings = list(examine(patient))
     except NoRegion as error:
         return refuse(str(error))

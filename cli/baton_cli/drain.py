@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.names import TAG_EXECUTION_ARN, parse_name
-from baton_cli.account import COMMANDS, Account, NoRegion, add_options, is_gone, refuse
+from baton_cli.account import COMMANDS, Account, NoRegion, add_options, counted, is_gone, refuse
 from baton_cli.drained import SURE_SECONDS, enable_uploads, upload_rule
 
 _WIDTH = 79
@@ -207,7 +207,7 @@ class Drain:
     def _clean_ups_under_way(self) -> list[str]:
         """Return the running clean-ups, and the events that may yet start one."""
         waiting = self._account.messages_in("OutcomeQueueUrl")
-        events = [f"{waiting} events in the outcome queue"] if waiting else []
+        events = [f"{counted(waiting, 'event')} in the outcome queue"] if waiting else []
         return [_short(arn) for arn in self._account.running("CleanUpMachineArn")] + events
 
     def _send_janitor(self) -> None:
@@ -219,14 +219,15 @@ class Drain:
         result = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise TookTooLong(f"The janitor failed: {result.get('errorMessage')}")
-        _say(f"The janitor looked at {result['looked_at']} runs and started {len(result['started'])} clean-ups.")
+        looked_at, started = counted(result["looked_at"], "run"), counted(len(result["started"]), "clean-up")
+        _say(f"The janitor looked at {looked_at} and started {started}.")
 
     def _leftovers(self) -> Iterator[Leftover]:
         yield from self._unfinished_runs()
         for kind in () if self._stack_stays else _KINDS:
             for name in self._of_kind(kind):
                 option = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.name).lstrip("-")
-                command = f"aws sagemaker {kind.command} --{option} {name} --region {self._account.region}"
+                command = f"aws sagemaker {kind.command} --{option} {name} {self._account.here}"
                 yield Leftover(f"{kind.noun} {name}", command)
 
     def _unfinished_runs(self) -> Iterator[Leftover]:
@@ -234,7 +235,7 @@ class Drain:
         for row in self._account.unfinished():
             request = {"execution_arn": row["execution_arn"], "run_id": row["name"], "succeeded": False}
             command = f"aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(request)}'"
-            yield Leftover(f"run {row['name']} without a receipt", f"{command} --region {self._account.region}")
+            yield Leftover(f"run {row['name']} without a receipt", f"{command} {self._account.here}")
 
     def _of_kind(self, kind: _Kind) -> Iterator[str]:
         """Yield the names of a kind's things that runs of this stack made, by their names and tags."""
@@ -259,8 +260,10 @@ class Drain:
 
 def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack_stays: bool) -> int:
     if left:
-        what = "runs are not cleaned up" if stack_stays else "things are left that the stack's deletion leaves alone"
-        _say(f"{len(left)} {what}; these commands end them:")
+        one = len(left) == 1
+        what = counted(len(left), "run" if stack_stays else "thing") + (" is" if one else " are")
+        why = "not cleaned up" if stack_stays else "left that the stack's deletion leaves alone"
+        _say(f"{what} {why}; {'this command ends it' if one else 'these commands end them'}:")
     for leftover in left:
         print(f"  {leftover.what}\n    {leftover.command}")
     if calm_seconds < SURE_SECONDS:
@@ -268,12 +271,18 @@ def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack
             "Not seen: an upload that start_run failed on and is given again after one and two more minutes, messages "
             f"that SQS does not count yet (--calm {SURE_SECONDS} waits for both), and whoever starts an execution now."
         )
-    if not stack_stays:
+    if stack_stays:
+        _say(
+            "An upload that is made while the rule is disabled starts no run, also not later: upload it again once the "
+            "rule is enabled. Enable it also where the change of the stack fails:"
+        )
+        print(f"    {enable_uploads(account)}")
+    else:
         _say(
             "The bucket and the table stay when the stack is deleted: they hold your models and the record of the "
             "runs. Now the stack can go:"
         )
-        print(f"    {COMMANDS}sam delete --stack-name {account.stack_name} --region {account.region}")
+        print(f"    {COMMANDS}sam delete {account.this_stack}")
     return 1 if left else 0
 
 

@@ -33,14 +33,17 @@ def must_wait(overrides: tuple[str, ...]) -> list[str]:
 
 def between_runs(account: Account, command: str) -> str:
     """Return the command that drains the stack, then does another, and then lets uploads start runs again."""
-    place = f"--stack-name {account.stack_name} --region {account.region}"
-    drain = f"{COMMANDS}baton drain --stack-stays --calm {SURE_SECONDS} {place}"
-    return f"{drain} && {command} && {enable_uploads(account)}"
+    return f"{drain_command(account)} && {command} && {enable_uploads(account)}"
+
+
+def drain_command(account: Account) -> str:
+    """Return the command that drains a stack that stays."""
+    return f"{COMMANDS}baton drain --stack-stays --calm {SURE_SECONDS} {account.this_stack}"
 
 
 def enable_uploads(account: Account) -> str:
     """Return the command that enables the rule by which uploads start runs."""
-    return f"aws events enable-rule --name {upload_rule(account)} --region {account.region}"
+    return f"aws events enable-rule --name {upload_rule(account)} {account.here}"
 
 
 def upload_rule(account: Account) -> str:

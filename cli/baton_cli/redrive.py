@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_cli.account import COMMANDS, Account, NoRegion, add_options, refuse
+from baton_cli.account import COMMANDS, Account, NoRegion, add_options, counted, refuse
 
 _HIDDEN_SECONDS = 60
 _BATCH = 10
@@ -103,11 +103,15 @@ def redrive(account: Account, dry_run: bool, discard: bool = False) -> int:
             staying.remove(letter.handle)
     finally:
         _release(account, sorted(staying))
-    print(f"{len(letters)} events in the dead-letter queue" + (", of which nothing was moved" if dry_run else ""))
+    print(
+        f"{counted(len(letters), 'event')} in the dead-letter queue"
+        + (", of which nothing was moved" if dry_run else "")
+    )
     poison = sum(not letter.addressee for letter in letters)
     if poison and not discard:
-        print(f"{poison} are no events, and ring the alarm for as long as they are there. This deletes them:")
-        print(f"    {COMMANDS}baton redrive --discard --stack-name {account.stack_name} --region {account.region}")
+        told = "1 is no event, and rings" if poison == 1 else f"{poison} are no events, and ring"
+        print(f"{told} the alarm until deleted. This deletes {'it' if poison == 1 else 'them'}:")
+        print(f"    {COMMANDS}baton redrive --discard {account.this_stack}")
         return 1
     return 0
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
+from botocore import xform_name
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from baton.errors import KfpRefused, KfpUnavailable
+from baton.kfp import connect
 from baton.kfp.models import Health
+from baton.settings import Settings
 from baton_cli import checks, doctor
+from baton_cli.account import Account
 from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
@@ -127,7 +133,7 @@ def aws(kfp_url: str) -> FakeAws:
     )
 
 
-def look(aws: FakeAws, region: str = REGION, **given: str) -> list[Finding]:
+def look(aws: FakeAws, region: str = REGION, **given: Any) -> list[Finding]:
     return list(examine(Patient(aws, region, "baton", doctor.packaged(), **given)))
 
 
@@ -302,7 +308,8 @@ def test_what_somebody_deleted_is_wrong(aws: FakeAws) -> None:
     aws.answers["iam.get_role"] = refusal("NoSuchEntity", "The role with name jobs cannot be found.")
     finding = the(look(aws), "role", WRONG)
     assert "does not exist any more" in finding.detail
-    assert AwsCommand(finding.mend).operation == "detect_stack_drift"
+    assert "Make it again by hand under the same name" in finding.detail
+    assert finding.mend == ""
 
 
 @pytest.mark.parametrize(
@@ -356,10 +363,9 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
     [
         ("ROLLBACK_COMPLETE", "aws cloudformation delete-stack"),
         ("UPDATE_ROLLBACK_FAILED", "aws cloudformation continue-update-rollback"),
-        ("UPDATE_IN_PROGRESS", "aws cloudformation wait stack-update-complete"),
-        ("CREATE_IN_PROGRESS", "aws cloudformation wait stack-create-complete"),
         ("UPDATE_ROLLBACK_COMPLETE", "make build && .venv/bin/sam deploy --config-env"),
-        ("REVIEW_IN_PROGRESS", "make build && .venv/bin/sam deploy --config-env"),
+        ("REVIEW_IN_PROGRESS", "make build && .venv/bin/sam deploy --guided --config-env"),
+        ("IMPORT_ROLLBACK_IN_PROGRESS", ".venv/bin/baton doctor --stack-name"),
     ],
 )
 def test_a_stack_that_is_not_well(aws: FakeAws, status: str, mend: str) -> None:
@@ -367,6 +373,43 @@ def test_a_stack_that_is_not_well(aws: FakeAws, status: str, mend: str) -> None:
     finding = the(look(aws), "stack", WRONG)
     assert finding.mend.startswith(mend)
     understood(finding.mend)
+
+
+ENDS = {
+    "CREATE_IN_PROGRESS": "CREATE_COMPLETE",
+    "ROLLBACK_IN_PROGRESS": "ROLLBACK_COMPLETE",
+    "DELETE_IN_PROGRESS": "DELETE_COMPLETE",
+    "UPDATE_IN_PROGRESS": "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_IN_PROGRESS": "IMPORT_COMPLETE",
+}
+NO_WAITER = {"REVIEW_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
+
+
+def botocores(service: str) -> tuple[Any, Any]:
+    session = botocore.session.get_session()
+    return session.get_service_model(service), session.get_waiter_model(service)
+
+
+def test_every_status_of_an_operation_under_way_is_thought_of() -> None:
+    statuses = botocores("cloudformation")[0].shape_for("StackStatus").enum
+    assert {each for each in statuses if each.endswith("_IN_PROGRESS")} == ENDS.keys() | NO_WAITER
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status: str) -> None:
+    stack_of(aws).update(StackStatus=status, Outputs=[])
+    finding = the(look(aws), "stack", WRONG)
+    command = AwsCommand(finding.mend)
+    assert command.waits
+    [waiter] = [name for name in botocores("cloudformation")[1].waiter_names if xform_name(name) == command.operation]
+    heeded = {a.expected: a.state for a in botocores("cloudformation")[1].get_waiter(waiter).acceptors}
+    assert status not in heeded, "it would end at once"
+    # A creation that is rolled back has no waiter that calls its end a success.
+    failed = status == "ROLLBACK_IN_PROGRESS"
+    assert heeded[ENDS[status]] == ("failure" if failed else "success")
+    assert ("The wait will end with an error" in finding.detail) == failed
 
 
 def test_a_cluster_that_does_not_exist(aws: FakeAws) -> None:
@@ -460,7 +503,18 @@ def test_behind_the_api_server_no_url_mends_anything(
     proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, mend: str
 ) -> None:
     monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
-    assert the(look(proxied), "kubeflow pipelines", state).mend == mend
+    found = the(look(proxied), "kubeflow pipelines", state).mend
+    assert found == mend
+    files = [word for word in found.split() if word.endswith(".yaml")]
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_a_cluster_that_has_gone_is_told_once(aws: FakeAws) -> None:
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+    aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
+    findings = look(aws)
+    assert [finding.check for finding in findings if finding.state == WRONG] == ["cluster"]
+    assert "flow, which is not there" in the(findings, "kubeflow pipelines", UNKNOWN).detail
 
 
 def test_what_a_direct_kubeflow_refuses_is_the_secrets_fault(aws: FakeAws, health: dict[str, Any]) -> None:
@@ -487,7 +541,6 @@ def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said", "mend"),
     [
-        (200, {**HEALTHY, "tag_name": "2.5.0"}, "KfpTooOld", "kubectl apply"),
         (200, "<html>Log in</html>", "You reached the login page, not the API", "make build && .venv/bin/sam deploy"),
         (404, "nothing here", "KfpMisconfigured", "make build && .venv/bin/sam deploy"),
         (503, {"message": "starting"}, "KfpUnavailable", "make build && .venv/bin/sam deploy"),
@@ -502,12 +555,100 @@ def test_a_kubeflow_that_cannot_be_used(
     assert finding.mend.startswith(mend)
 
 
+def test_a_kubeflow_that_is_too_old_is_upgraded_as_it_was_installed_and_between_runs(
+    aws: FakeAws, health: dict[str, Any]
+) -> None:
+    health.update(body={**HEALTHY, "tag_name": "2.5.0"})
+    finding = the(look(aws), "kubeflow pipelines", WRONG)
+    assert finding.detail.startswith("KfpTooOld: ")
+    assert "Upgrade it the way in which it was installed: https://www.kubeflow.org/" in finding.detail
+    assert finding.mend == ""
+    finding = the(look(with_runs_under_way(aws)), "kubeflow pipelines", WRONG)
+    assert finding.mend == DRAIN
+    assert finding.detail.endswith(f"enable uploads after it: {ENABLE}")
+
+
+def test_a_kubeflow_that_is_too_old_before_deploying_is_no_matter_of_a_drain(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str
+) -> None:
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    health.update(body={**HEALTHY, "tag_name": "2.5.0"})
+    finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert (finding.mend, "Drain" in finding.detail) == ("", False)
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_where_nobody_answers_at_the_given_url_no_deployment_is_offered(aws: FakeAws, deployed: bool) -> None:
+    variables_of(aws)["BATON_KFP_NAMESPACE"] = "flows"
+    if not deployed:
+        aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    namespace = "flows" if deployed else "kubeflow"
+    for url, mend in (
+        ("http://localhost:1", f"kubectl port-forward --namespace {namespace} service/ml-pipeline 1:8888"),
+        ("http://kfp.invalid", ""),
+    ):
+        finding = the(look(aws, kfp_url=url), "kubeflow pipelines", WRONG)
+        assert finding.detail.startswith(f"Nobody answers at {url}: KfpUnavailable: ")
+        assert finding.mend == mend
+
+
+def test_what_answers_badly_at_the_given_url_is_mended_there(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str
+) -> None:
+    health.update(status=404, body="nothing here")
+    finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert finding.detail.startswith(f"There is no Kubeflow Pipelines at {kfp_url}: ")
+    assert finding.mend == ""
+
+
+SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("secret", "said", "mend"),
+    [
+        ({"SecretString": "{}"}, "must be", "put_secret_value"),
+        (refusal("InvalidRequestException"), "is marked for deletion", "restore_secret"),
+        (refusal("ResourceNotFoundException"), "There is no secret", "KfpSecretArn=ARN"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_mended_itself(aws: FakeAws, secret: Any, said: str, mend: str) -> None:
+    variables_of(aws)["BATON_KFP_SECRET_ARN"] = SECRET
+    aws.answers["secretsmanager.get_secret_value"] = secret
+    finding = the(diagnose(with_runs_under_way(aws)), "kubeflow pipelines", WRONG)
+    assert said in finding.detail
+    if mend.startswith("Kfp"):
+        assert finding.mend == f"{DEPLOY} --parameter-overrides {mend}"
+        return
+    command = AwsCommand(finding.mend)
+    assert (command.operation, command.parameters["SecretId"]) == (mend, SECRET)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(403, {"message": "no"}), (401, {"message": "no"}), (200, "<html>Log in")]
+)
+def test_a_token_that_is_refused_is_put_into_its_secret(
+    aws: FakeAws, health: dict[str, Any], status: int, body: Any
+) -> None:
+    """Nobody can drain before that, since no clean-up can look; and no deployment is needed."""
+    variables_of(aws)["BATON_KFP_SECRET_ARN"] = SECRET
+    aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
+    health.update(status=status, body=body)
+    finding = the(diagnose(with_runs_under_way(aws)), "kubeflow pipelines", WRONG)
+    command = AwsCommand(finding.mend)
+    assert command.operation == "put_secret_value"
+    assert command.parameters == {"SecretId": SECRET, "SecretString": '{"token": "TOKEN"}'}
+    assert "No deployment is needed." in finding.detail
+    assert "hush-hush" not in finding.detail
+
+
 def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws, health: dict[str, Any]) -> None:
     health.update(status=503, body={"message": "no"})
     configuration = aws.answers["lambda.get_function_configuration"]
     configuration["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    variables_of(aws)["BATON_KFP_NAMESPACE"] = "flows"
     finding = the(look(aws), "kubeflow pipelines", UNKNOWN)
-    assert finding.mend.startswith("kubectl port-forward")
+    assert finding.mend.startswith("kubectl port-forward --namespace flows service/ml-pipeline 8888 & ")
     understood(finding.mend)
 
 
@@ -572,6 +713,12 @@ DRAIN = f".venv/bin/baton drain --stack-stays --calm 200 --stack-name baton --re
 ENABLE = f"aws events enable-rule --name baton-UploadRule-1A --region {REGION}"
 
 
+def between_runs(overrides: str) -> str:
+    """The command that builds, so that a failing build changes nothing, and then deploys on a drained stack."""
+    build, _, deploy = DEPLOY.partition(" && ")
+    return f"{build} && {DRAIN} && {deploy} --parameter-overrides {overrides} && {ENABLE}"
+
+
 def with_runs_under_way(aws: FakeAws) -> FakeAws:
     """Give an account a run that runs, one that has ended and is not cleaned up, and some that are over."""
     rows = [
@@ -624,16 +771,13 @@ def gives_pods_nothing_in_china(aws: FakeAws, health: dict[str, Any]) -> str:
     return "OidcProvider=ISSUER"
 
 
-HARMS = pytest.mark.parametrize(
-    ("harm", "region", "names"),
-    [
-        (refuses, REGION, "KfpSecretArn"),
-        (shuts_user_out, REGION, "KfpUser and KfpNamespace"),
-        (loses_cluster, REGION, "EksClusterName"),
-        (gives_pods_nothing, REGION, "EksClusterName"),
-        (gives_pods_nothing_in_china, "cn-northwest-1", "OidcProvider"),
-    ],
-)
+HINDRANCES = [(refuses, REGION), (shuts_user_out, REGION), (loses_cluster, REGION)]
+"""What keeps clean-ups from looking, too."""
+
+HARMS = [
+    (gives_pods_nothing, REGION, "EksClusterName"),
+    (gives_pods_nothing_in_china, "cn-northwest-1", "OidcProvider"),
+]
 
 
 def in_place(command: str, region: str) -> str:
@@ -641,41 +785,64 @@ def in_place(command: str, region: str) -> str:
     return configured.replace(REGION, region)
 
 
-@HARMS
+@pytest.mark.parametrize(("harm", "region", "names"), HARMS)
 def test_a_parameter_that_runs_under_way_depend_on_waits_for_the_drain(
     aws: FakeAws, health: dict[str, Any], harm: Any, region: str, names: str
 ) -> None:
     overrides = harm(with_runs_under_way(aws), health)
     [finding] = [each for each in diagnose(aws, region) if each.mend]
-    deploy = f"{DEPLOY} --parameter-overrides {overrides}"
-    assert finding.mend == in_place(f"{DRAIN} && {deploy} && {ENABLE}", region)
+    assert finding.mend == in_place(between_runs(overrides), region)
     assert finding.detail.endswith(f" 2 runs are under way, and {names} may only change on a drained stack.")
     understood(finding.mend)
 
 
-@HARMS
+@pytest.mark.parametrize(("harm", "region"), [*HINDRANCES, *((harm, region) for harm, region, _ in HARMS)])
 def test_without_runs_under_way_nothing_is_drained(
-    aws: FakeAws, health: dict[str, Any], harm: Any, region: str, names: str
+    aws: FakeAws, health: dict[str, Any], harm: Any, region: str
 ) -> None:
     overrides = harm(aws, health)
     [finding] = [each for each in diagnose(aws, region) if each.mend]
     assert finding.mend == in_place(f"{DEPLOY} --parameter-overrides {overrides}", region)
     assert "drained" not in finding.detail
+    assert "under way" not in finding.detail
+    kept = in_place("--config-env default", region).removeprefix("--config-env ")
+    where = f"Write it into [{kept}.deploy.parameters] of samconfig.toml too, or the next deployment takes it back."
+    assert where in finding.detail
+
+
+@pytest.mark.parametrize(("harm", "region"), HINDRANCES)
+def test_what_keeps_clean_ups_from_looking_is_not_drained_before(
+    aws: FakeAws, health: dict[str, Any], harm: Any, region: str
+) -> None:
+    """The drain would end with runs that are not cleaned up, and the deployment never begin."""
+    overrides = harm(with_runs_under_way(aws), health)
+    [finding] = [each for each in diagnose(aws, region) if each.mend]
+    assert finding.mend == f"{DEPLOY} --parameter-overrides {overrides}"
+    words = " 2 runs are under way; clean-ups that start after the deployment can look again."
+    assert finding.detail.endswith(words)
+
+
+def test_before_a_first_deployment_no_run_is_looked_for(aws: FakeAws, health: dict[str, Any], kfp_url: str) -> None:
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    refuses(aws, health)
+    finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert "under way" not in finding.detail
+    assert aws.called("stepfunctions.list_executions") == []
 
 
 def test_one_run_is_not_called_several(aws: FakeAws, health: dict[str, Any]) -> None:
-    refuses(with_runs_under_way(aws), health)
+    gives_pods_nothing(with_runs_under_way(aws), health)
     aws.answers["dynamodb.query"] = {"Items": []}
-    finding = the(diagnose(aws), "kubeflow pipelines", WRONG)
-    assert " 1 run is under way, and KfpSecretArn may only change on a drained stack." in finding.detail
+    finding = the(diagnose(aws), "pod credentials", UNKNOWN)
+    assert " 1 run is under way, and EksClusterName may only change on a drained stack." in finding.detail
 
 
 def test_where_runs_cannot_be_seen_there_may_be_some(aws: FakeAws, health: dict[str, Any]) -> None:
-    overrides = refuses(aws, health)
+    overrides = gives_pods_nothing(aws, health)
     aws.answers["stepfunctions.list_executions"] = refusal("AccessDenied", "not authorized")
-    finding = the(diagnose(aws), "kubeflow pipelines", WRONG)
-    assert " Runs may be under way, and KfpSecretArn may only change on a drained stack." in finding.detail
-    assert finding.mend == f"{DRAIN} && {DEPLOY} --parameter-overrides {overrides} && {ENABLE}"
+    finding = the(diagnose(aws), "pod credentials", UNKNOWN)
+    assert " Runs may be under way, and EksClusterName may only change on a drained stack." in finding.detail
+    assert finding.mend == between_runs(overrides)
 
 
 def test_the_mode_waits_for_the_drain_and_so_does_what_changes_with_it(
@@ -684,7 +851,7 @@ def test_the_mode_waits_for_the_drain_and_so_does_what_changes_with_it(
     monkeypatch.setattr(checks, "connect", lambda *_: Answering(multi_user=True))
     finding = the(diagnose(with_runs_under_way(proxied)), "kubeflow pipelines", WRONG)
     overrides = "KfpMode=direct KfpUrl=URL KfpUser=USER KfpNamespace=NAMESPACE"
-    assert finding.mend == f"{DRAIN} && {DEPLOY} --parameter-overrides {overrides} && {ENABLE}"
+    assert finding.mend == between_runs(overrides)
     assert "and KfpMode, KfpUser and KfpNamespace may only change on a drained stack." in finding.detail
 
 
@@ -693,6 +860,76 @@ def test_another_url_need_not_wait_and_runs_under_way_keep_theirs(aws: FakeAws, 
     finding = the(diagnose(with_runs_under_way(aws)), "kubeflow pipelines", WRONG)
     assert finding.mend == f"{DEPLOY} --parameter-overrides KfpUrl=URL"
     assert finding.detail.endswith(" 2 runs are under way; each looks at its own KfpUrl to the end.")
+
+
+# --- the profile of the credentials -----------------------------------------------------------------------------------
+
+
+def everything_wrong(aws: FakeAws, health: dict[str, Any]) -> None:
+    for operation, answer, _ in SAID.values():
+        aws.answers[operation] = answer
+    health.update(status=503, body={"message": "starting"})
+    without_pod_identity(aws)
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
+
+
+def nothing_deployed(aws: FakeAws, _health: dict[str, Any]) -> None:
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
+
+
+def no_such_region(aws: FakeAws, _health: dict[str, Any]) -> None:
+    aws.answers["sts.get_caller_identity"] = {"Arn": "arn:aws:iam::1:user/u"}
+
+
+def no_access(aws: FakeAws, _health: dict[str, Any]) -> None:
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+    cluster = {"status": "ACTIVE", "accessConfig": {"authenticationMode": "API"}}
+    aws.answers["eks.describe_cluster"] = {"cluster": cluster}
+    aws.answers["eks.describe_access_entry"] = refusal("ResourceNotFoundException")
+
+
+def no_entries(aws: FakeAws, _health: dict[str, Any]) -> None:
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+
+
+def deleted_role(aws: FakeAws, health: dict[str, Any]) -> None:
+    aws.answers["iam.get_role"] = refusal("NoSuchEntity")
+    shuts_user_out(aws, health)
+
+
+def behind_a_vpc(aws: FakeAws, health: dict[str, Any]) -> None:
+    health.update(status=503, body={"message": "no"})
+    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    gives_pods_nothing(with_runs_under_way(aws), health)
+
+
+@pytest.mark.parametrize(
+    ("harm", "region"),
+    [
+        *((harm, REGION) for harm in (everything_wrong, nothing_deployed, no_access, no_entries, deleted_role)),
+        (behind_a_vpc, REGION),
+        (no_such_region, "nowhere"),
+    ],
+)
+def test_commands_name_the_profile_that_was_chosen(
+    aws: FakeAws, health: dict[str, Any], monkeypatch: pytest.MonkeyPatch, harm: Any, region: str
+) -> None:
+    """Without it they would act on the account of the default credentials."""
+    monkeypatch.setattr(checks, "connect", connect_unless_proxied)
+    harm(aws, health)
+    plain = [finding.mend for finding in look(aws, region, cluster="flow", configurations=SAMCONFIG)]
+    chosen = [finding.mend for finding in look(aws, region, cluster="flow", configurations=SAMCONFIG, profile="my own")]
+    assert any(plain)
+    assert not any("--profile" in mend for mend in plain)
+    assert [mend.replace(" --profile 'my own'", "") for mend in chosen] == plain
+    for part in (part for mend in chosen for part in re.split(r" && | & ", mend)):
+        ours = part.startswith(("aws ", ".venv/bin/sam ", ".venv/bin/baton "))
+        assert part.count(" --profile 'my own'") == int(ours), part
+
+
+def connect_unless_proxied(settings: Settings, clients: Any) -> Any:
+    return Answering() if settings.kfp_mode == "eks-proxy" else connect(settings, clients)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -728,6 +965,16 @@ def test_without_a_region_nothing_is_looked_at(
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     assert main(["doctor"]) == 2
     assert "give --region" in capsys.readouterr().err
+
+
+def test_the_command_keeps_the_profile(
+    command: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[profile work]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    command.answers["events.describe_rule"] = {"State": "DISABLED"}
+    main(["doctor", "--region", REGION, "--profile", "work"])
+    assert f"mend: {ENABLE} --profile work\n" in capsys.readouterr().out
 
 
 def test_json_says_the_same(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> None:
@@ -801,8 +1048,9 @@ def test_where_guided_has_kept_a_region_the_stack_of_another_has_no_configuratio
         '[default.global.parameters]\nregion = "eu-west-1"\n[default.deploy.parameters]\nstack_name = "mine"\n'
     )
     configurations = Configurations.read(kept)
-    assert configurations.options("mine", "eu-west-1") == "--config-env default --stack-name mine --region eu-west-1"
-    assert configurations.options("mine", "us-east-1").startswith("--config-env mine ")
+    mine, elsewhere = (Account(FakeAws({}), region, "mine") for region in ("eu-west-1", "us-east-1"))
+    assert configurations.options(mine) == "--config-env default --stack-name mine --region eu-west-1"
+    assert configurations.options(elsewhere).startswith("--config-env mine ")
     assert Configurations.read(tmp_path / "none.toml") == Configurations()
 
 

@@ -282,6 +282,24 @@ def test_exit_codes_and_what_comes_next(command: FakeAws, capsys: pytest.Capture
         assert "There is no stack baton in eu-west-1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("chosen", ["", " --profile work"])
+def test_commands_name_the_profile_that_was_chosen(
+    command: FakeAws, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str
+) -> None:
+    (tmp_path / "config").write_text("[profile work]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    command.answers["sagemaker.list_endpoints"] = {"Endpoints": things("Endpoint", f"{RUN_ID}-endpoint")}
+    command.answers["sagemaker.list_tags"] = tags_of(RUN)
+    command.answers["dynamodb.query"] = {"Items": [{"name": {"S": RUN_ID}, "execution_arn": {"S": RUN}}]}
+    command.answers["sqs.receive_message"] = {"Messages": [letter(1, "garbage")]}
+    command.answers["sqs.change_message_visibility_batch"] = {}
+    assert main(["drain", "--region", REGION, "--calm", "0", *chosen.split()]) == 1
+    assert main(["redrive", "--region", REGION, *chosen.split()]) == 1
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("    aws", "    .venv/bin/"))]
+    assert len(printed) == 5
+    assert all(line.endswith(f" --region {REGION}{chosen}") for line in printed)
+
+
 def test_a_stack_that_stays_keeps_its_things_and_is_not_told_to_go(
     command: FakeAws, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,12 +310,16 @@ def test_a_stack_that_stays_keeps_its_things_and_is_not_told_to_go(
     said = capsys.readouterr().out
     assert f"    aws events enable-rule --name baton-UploadRule-1 --region {REGION}\n" in said
     assert "sam delete" not in said
+    assert "upload it again once the rule is enabled." in " ".join(said.split())
+    assert "The janitor looked at 0 runs and started 0 clean-ups." in said
     assert "endpoint" not in said
     assert all(len(line) < 80 for line in said.splitlines())
     row = {"name": {"S": RUN_ID}, "execution_arn": {"S": RUN}}
     command.answers["dynamodb.query"] = [{"Items": [row]}]
     assert main(call) == 1
-    assert f"run {RUN_ID} without a receipt\n    aws stepfunctions start-execution" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"run {RUN_ID} without a receipt\n    aws stepfunctions start-execution" in said
+    assert "1 run is not cleaned up; this command ends it:\n" in said
 
 
 # --- redrive ----------------------------------------------------------------------------------------------------------
@@ -395,4 +417,4 @@ def test_a_message_that_comes_again_is_told_once(aws: FakeAws, capsys: pytest.Ca
     aws.answers["sqs.receive_message"] = {"Messages": [letter(1, "garbage")]}
     aws.answers["sqs.change_message_visibility_batch"] = {}
     assert redrive(Account(aws, REGION, "baton"), dry_run=True) == 1
-    assert "1 events" in capsys.readouterr().out
+    assert "\n1 event in the dead-letter queue" in capsys.readouterr().out

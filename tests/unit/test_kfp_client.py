@@ -361,7 +361,20 @@ def test_a_secret_is_read_again_after_a_while_and_after_a_401():
     assert secrets.read == 2
 
 
-def test_after_a_401_the_credentials_are_renewed_once():
+def login_page(status):
+    return Answer(status, {"content-type": "text/html"}, b"<html>Log in</html>")
+
+
+OLD_TOKEN = [
+    Answer(401, {}, b'{"code": 16, "message": "expired"}'),
+    Answer(403, {}, b"RBAC: access denied"),
+    Answer(302, {"location": "https://login.example.org/?state=x"}, b""),
+    login_page(200),
+]
+
+
+@pytest.mark.parametrize("expired", OLD_TOKEN, ids=["401", "403", "302", "page"])
+def test_where_the_credentials_may_be_old_they_are_renewed_once(expired):
     secrets, seen = Secrets('{"token": "old"}'), []
     access = SecretAccess(secrets, "arn")
     access.headers()
@@ -370,11 +383,31 @@ def test_after_a_401_the_credentials_are_renewed_once():
     class Guarded(InProcess):
         def send(self, request):
             seen.append(request.headers["Authorization"])
-            expired = Answer(401, {}, b'{"code": 16, "message": "expired"}')
             return super().send(request) if seen[-1] == "Bearer new" else expired
 
     assert KfpClient(Guarded(FakeKfp()), access).get_run("none") is None
     assert seen == ["Bearer old", "Bearer new"]
+
+
+@pytest.mark.parametrize(("answer", "error"), [(OLD_TOKEN[1], KfpRefused), (login_page(200), KfpMisconfigured)])
+def test_the_answer_to_renewed_credentials_counts(answer, error):
+    secrets = Secrets('{"token": "any"}')
+    access = SecretAccess(secrets, "arn")
+    access.headers()
+    secrets.text = '{"token": "also wrong"}'
+
+    class Refusing(InProcess):
+        sent = 0
+
+        def send(self, request):
+            self.sent += 1
+            return answer
+
+    transport = Refusing(FakeKfp())
+    with pytest.raises(error):
+        KfpClient(transport, access).get_run("none")
+    assert transport.sent == 2
+    assert secrets.read == 2
 
 
 @pytest.fixture

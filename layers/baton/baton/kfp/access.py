@@ -1,6 +1,6 @@
 """How a function proves who it is to Kubeflow Pipelines: a secret's token or header, or an EKS token.
 
-Each kind gives the headers of a request; ``renewed`` asks for fresh ones after a 401.
+Each kind gives the headers of a request; ``renewed`` asks for fresh ones after an answer that old ones may get.
 """
 
 from __future__ import annotations
@@ -72,8 +72,11 @@ class SecretAccess(_Cached):
         try:
             secret = self._secretsmanager.get_secret_value(SecretId=self._secret_arn)
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            code = error.response["Error"]["Code"]
+            if code == "ResourceNotFoundException":
                 raise KfpMisconfigured(f"There is no secret {self._secret_arn}.") from error
+            if code == "InvalidRequestException":
+                raise KfpMisconfigured(f"The secret {self._secret_arn} is marked for deletion.") from error
             raise
         header = _header_of(secret.get("SecretString", "").strip())
         if header is None:

@@ -37,6 +37,11 @@ def read_answer(answer: Answer) -> dict[str, Any] | None:
     return content
 
 
+def may_be_for_old_credentials(answer: Answer) -> bool:
+    """Return whether fresh credentials may get another answer: gateways refuse old ones, or show their login page."""
+    return answer.status in (401, 403) or 300 <= answer.status < 400 or (answer.status < 500 and _is_page(answer))
+
+
 def _require_api(answer: Answer) -> None:
     if 300 <= answer.status < 400:
         # Without its query, which carries the login's state.

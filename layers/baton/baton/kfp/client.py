@@ -17,7 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from baton.errors import KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable, LaunchUncertain
 from baton.kfp.access import Access, NoAccess
-from baton.kfp.answers import read_answer
+from baton.kfp.answers import may_be_for_old_credentials, read_answer
 from baton.kfp.models import Experiment, Health, PipelineRef, Run, Version
 from baton.kfp.transport import Answer, Request, Sends, Unanswered, Unreached
 
@@ -202,13 +202,16 @@ class KfpClient:
         return self._get_once(path, query or {})
 
     def _get_once(self, path: str, query: Mapping[str, str]) -> dict[str, Any] | None:
-        answer = self._exchange("GET", path, query)
-        if answer.status == 401:
-            answer = self._exchange("GET", path, query, renewed=True)
+        headers = self._headers()
+        answer = self._exchange(path, query, headers)
+        if may_be_for_old_credentials(answer):
+            renewed = self._headers(renewed=True)
+            # The same credentials would get the same answer.
+            answer = self._exchange(path, query, renewed) if renewed != headers else answer
         return read_answer(answer)
 
-    def _exchange(self, method: str, path: str, query: Mapping[str, str], renewed: bool = False) -> Answer:
-        return self._answered(Request(method, _target(path, query), self._headers(renewed), seconds=GET_SECONDS))
+    def _exchange(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        return self._answered(Request("GET", _target(path, query), headers, seconds=GET_SECONDS))
 
     def _post(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         with_body = _json_request(path, body, self._headers())
