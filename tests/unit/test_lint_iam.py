@@ -132,6 +132,11 @@ def test_every_resource_needs_a_written_reason() -> None:
     [
         ("'*'", "*"),
         ('["*"]', "*"),
+        ('!Join ["", ["arn:aws:sagemaker:", !Ref AWS::Region, ":1:endpoint/*"]]', ":1:endpoint/*"),
+        ('!Sub ["arn:aws:sagemaker:eu-west-1:1:endpoint/${X}", {X: "*"}]', "endpoint/*"),
+        ('!Join [":", !Ref Parts]', ""),
+        ('{"Fn::Sub": ["arn:aws:sagemaker:eu-west-1:1:endpoint/${X}", {X: "*"}]}', "endpoint/*"),
+        ('!Join ["", ["arn:aws:sagemaker:eu-west-1:1:endpoint/", !Ref Prefix, "*"]]', ""),
         ('\n    - "*"', "*"),
         ('"arn:aws:sagemaker:*:*:*"', "arn:aws:sagemaker:*:*:*"),
         ('!Sub "arn:${AWS::Partition}:sagemaker:${AWS::Region}:${AWS::AccountId}:endpoint/*"', "endpoint/*"),

@@ -475,12 +475,37 @@ def _statement_nodes(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
 
 
 def _texts(node: yaml.Node | None) -> Iterator[str]:
-    """Yield every text of a value; of what is put into a text by name (Fn::Sub's second argument) none."""
+    """Yield every text of a value, joined where the template joins it, and with what it puts in by name."""
     if isinstance(node, yaml.ScalarNode):
         yield str(node.value)
+    elif isinstance(node, yaml.SequenceNode) and node.tag == "!Join":
+        yield _joined(node)
+    elif isinstance(node, yaml.SequenceNode) and node.tag == "!Sub":
+        yield _substituted(node)
     elif isinstance(node, yaml.SequenceNode):
         for entry in node.value:
             yield from _texts(entry)
+    elif isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            value.tag = {"Fn::Join": "!Join", "Fn::Sub": "!Sub"}.get(name.value, value.tag)
+            yield from _texts(value)
+
+
+def _joined(node: yaml.SequenceNode) -> str:
+    delimiter, parts = node.value
+    if not isinstance(parts, yaml.SequenceNode):
+        return "${Reference}"
+    return str(delimiter.value).join(_text_or_reference(part) for part in parts.value)
+
+
+def _substituted(node: yaml.SequenceNode) -> str:
+    text, named = node.value
+    given = {name.value: _text_or_reference(value) for name, value in named.value}
+    return re.sub(r"\$\{([^}]*)\}", lambda found: given.get(found[1], found[0]), str(text.value))
+
+
+def _text_or_reference(node: yaml.Node) -> str:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) and node.tag != "!Ref" else "${Reference}"
 
 
 if __name__ == "__main__":
