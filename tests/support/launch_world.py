@@ -119,5 +119,15 @@ def lose_answer(name: str, effect: Callable[[], Any]) -> Any:
     raise Unanswered("the connection was cut")
 
 
+def commit_later(world: LaunchWorld) -> Fault:
+    """Return the fault of a request that times out, and takes effect when KFP's ``commit_late`` is called."""
+
+    def kept_back(name: str, effect: Callable[[], Any]) -> Any:
+        world.fake.late.append(effect)
+        return lose_request(name, effect)
+
+    return kept_back
+
+
 def lose_request(name: str, effect: Callable[[], Any]) -> Any:
     raise Unanswered("timed out")

@@ -19,7 +19,7 @@ from baton.kfp.client import POST_SECONDS
 from baton.kfp.transport import Unreached
 from baton.launching import LEASE_SECONDS, kfp_names, runtime_parameters
 from tests.support.kfp_fake import grpc_error
-from tests.support.launch_world import MAX_ATTEMPTS, PACKAGED, LaunchWorld, lose_answer, lose_request, on
+from tests.support.launch_world import MAX_ATTEMPTS, PACKAGED, LaunchWorld, commit_later, lose_answer, lose_request, on
 from tests.support.starting import settings_of
 
 PIPELINE = PACKAGED.get("mnist_kmeans")
@@ -311,11 +311,7 @@ def test_an_attempt_that_stalls_in_its_look_up_is_fenced(world):
 
 
 def test_two_posts_of_which_the_first_is_committed_last_leave_one_recorded_run(world):
-    def committed_later(name, effect):
-        world.fake.late.append(effect)
-        return lose_request(name, effect)
-
-    on(world, "POST /runs", committed_later)
+    on(world, "POST /runs", commit_later(world))
     with pytest.raises(LaunchUncertain):
         world.launch()
     world.now += LEASE_SECONDS + 1

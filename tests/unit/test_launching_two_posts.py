@@ -24,7 +24,7 @@ from baton_steps.errors import ClaimLost
 from baton_steps.errors import RunEnded as StepsRunEnded
 from tests.support.claiming import ClaimingRun
 from tests.support.kfp_fake import InProcess
-from tests.support.launch_world import LaunchWorld, lose_request, on
+from tests.support.launch_world import LaunchWorld, commit_later, on
 
 ENTERED = "2026-03-01T09:31:00.000Z"
 ORDERS = list(itertools.permutations(("late", "second")))
@@ -48,11 +48,7 @@ class TwoPosts:
         self.rendezvous = Rendezvous(self.world.items, things, SimpleNamespace(settle=self._settle))
 
     def _post_and_lose(self) -> None:
-        def kept_back(name: str, effect: Any) -> Any:
-            self.world.fake.late.append(effect)
-            return lose_request(name, effect)
-
-        on(self.world, "POST /runs", kept_back)
+        on(self.world, "POST /runs", commit_later(self.world))
         with pytest.raises(LaunchUncertain):
             self.world.launch()
 
@@ -153,12 +149,7 @@ def test_a_run_that_is_stopped_then_terminates_both_and_neither_claims_any_more(
 def test_an_attempt_whose_run_was_recorded_while_it_stalled_does_not_post_again() -> None:
     """The first attempt's POST comes late, the second looks and stalls, the third adopts and records what was made."""
     world = LaunchWorld()
-
-    def kept(name: str, effect: Callable[[], Any]) -> Any:
-        world.fake.late.append(effect)
-        return lose_request(name, effect)
-
-    on(world, "POST /runs", kept)
+    on(world, "POST /runs", commit_later(world))
     with pytest.raises(LaunchUncertain):
         world.launch()
     world.now += LEASE_SECONDS + 1
