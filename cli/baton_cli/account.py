@@ -174,6 +174,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def there_are(number: int, noun: str) -> str:
+    """Return the beginning of a sentence about a number of things: ``1 run is``, ``2 runs are``."""
+    return f"{counted(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def refuse(sentence: str) -> int:
     """Say on standard error why nothing is done; return the exit code for that."""
     print(f"baton: {sentence}", file=sys.stderr)

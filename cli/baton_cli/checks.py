@@ -27,7 +27,7 @@ from baton.kfp.answers import LOGIN_PAGE
 from baton.kfp.client import KfpClient
 from baton.kfp.transport import Unanswered, Unreached
 from baton.settings import Settings
-from baton_cli.account import COMMANDS, Account, counted, is_gone
+from baton_cli.account import COMMANDS, Account, counted, is_gone, there_are
 from baton_cli.configurations import Configurations
 from baton_cli.drained import between_runs, drain_command, enable_uploads, must_wait
 from baton_local.iam.documents import parse
@@ -216,7 +216,7 @@ def _runs_in_words(patient: Patient) -> str:
     count = _runs_under_way(patient)
     if count is None:
         return "Runs may be"
-    return f"{count} {'run is' if count == 1 else 'runs are'}" if count else ""
+    return there_are(count, "run") if count else ""
 
 
 def _runs_under_way(patient: Patient) -> int | None:
@@ -366,7 +366,7 @@ _WAITERS = {
 
 
 def _mend_stack(patient: Patient, status: str) -> str:
-    target = f"{patient.this_stack}"
+    target = patient.this_stack
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         return f"aws cloudformation delete-stack {target}"
     if status == "UPDATE_ROLLBACK_FAILED":

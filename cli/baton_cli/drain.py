@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.names import TAG_EXECUTION_ARN, parse_name
-from baton_cli.account import COMMANDS, Account, NoRegion, add_options, counted, is_gone, refuse
+from baton_cli.account import COMMANDS, Account, NoRegion, add_options, counted, is_gone, refuse, there_are
 from baton_cli.drained import SURE_SECONDS, enable_uploads, upload_rule
 
 _WIDTH = 79
@@ -260,10 +260,9 @@ class Drain:
 
 def _conclude(account: Account, left: list[Leftover], calm_seconds: float, stack_stays: bool) -> int:
     if left:
-        one = len(left) == 1
-        what = counted(len(left), "run" if stack_stays else "thing") + (" is" if one else " are")
+        what = there_are(len(left), "run" if stack_stays else "thing")
         why = "not cleaned up" if stack_stays else "left that the stack's deletion leaves alone"
-        _say(f"{what} {why}; {'this command ends it' if one else 'these commands end them'}:")
+        _say(f"{what} {why}; {'this command ends it' if len(left) == 1 else 'these commands end them'}:")
     for leftover in left:
         print(f"  {leftover.what}\n    {leftover.command}")
     if calm_seconds < SURE_SECONDS:
