@@ -55,3 +55,13 @@ def _groups_stay_together(request: pytest.FixtureRequest) -> None:
         grouped = [item for item in request.session.items if group_of(item) is not None]
         loose = [item.nodeid for item in grouped if not item.nodeid.endswith(f"@{group_of(item)}")]
         assert not loose, f"pytest-xdist and this pytest do not go together: no group for {loose[0]}"
+
+
+_LONGEST_IN_AN_ID = 100
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long text or a whole file by its length: as it is it would fill each id that workers tell one another."""
+    if isinstance(val, str | bytes) and len(val) > _LONGEST_IN_AN_ID:
+        return f"{argname} of {len(val)}"
+    return None

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from botocore.response import StreamingBody
-from sklearn.cluster import KMeans
 
 from baton.names import Layout, Names, tags_of
 
@@ -258,6 +257,9 @@ class DigitsEndpoint:
     """A runtime client whose every endpoint answers with real k-means clusters of the rows that it was made with."""
 
     def __init__(self, images: Any, k: int = 10) -> None:
+        # Every worker of a whole run collects this module, and importing scikit-learn takes a second and a half.
+        from sklearn.cluster import KMeans
+
         self.model = KMeans(k, n_init=4, random_state=1).fit(images)
         self.requests: list[Json] = []
 
