@@ -180,6 +180,25 @@ def test_a_report_that_another_invocation_is_replacing_is_written_all_the_same(w
     assert json.loads(read("report.json"))["error"] == "RunEnded"
 
 
+def test_a_report_that_goes_right_before_it_is_replaced_is_written_all_the_same(write_report: Function) -> None:
+    """Without versions the old one is replaced on condition that it is there, and S3 answers that it is not."""
+    set_versioning("Suspended")
+    execution = executed()
+    write_report(payload(execution, GOOD))
+    later, events = payload(execution, REFUSED, minute=31), client("s3").meta.events
+
+    def delete(params: dict[str, Any], **_: Any) -> None:
+        if "If-Match" in params["headers"]:
+            events.unregister("before-call.s3.PutObject", delete)
+            empty_bucket()
+
+    events.register("before-call.s3.PutObject", delete)
+    write_report(later)
+    assert json.loads(read("report.json"))["error"] == "RunEnded"
+    assert "Run was ended and cleaned up." in read("report.html")
+    assert versions() == [("report.html", True), ("report.json", True)]
+
+
 def set_versioning(status: str) -> None:
     boto3.client("s3").put_bucket_versioning(Bucket="baton-runs", VersioningConfiguration={"Status": status})
 

@@ -31,6 +31,7 @@ from tests.support.ending_world import (
     NAMES,
     RUN_ID,
     START,
+    TAGS,
     EndingWorld,
     FakeRun,
     Killed,
@@ -110,6 +111,31 @@ def test_what_is_still_going_is_named() -> None:
         EndingWorld().call()
     for words in ("endpoint bt-", "(Deleting)", "transform bt-", "(Stopping)", "pipeline run kfp-1 (CANCELING)"):
         assert words in str(raised.value)
+
+
+def test_the_receipt_counts_what_all_calls_deleted_from_the_bucket() -> None:
+    world = EndingWorld()
+    with pytest.raises(NotGoneYet):
+        world.call()
+    for path in ("data/late", "data/later"):
+        world.s3.put(LAYOUT.key(path))
+    world.s3.begin_upload(LAYOUT.key("data/half"))
+    assert world.finish()["objects"] == {"deleted": 3 + 2, "versions": 6 + 2, "uploads_aborted": 3 + 1}
+
+
+def test_what_was_made_after_the_first_look_was_deleted_and_what_was_never_made_was_absent() -> None:
+    world = EndingWorld()
+    for kind in ("endpoint", "model"):
+        del world.sagemaker.things[kind]
+    with pytest.raises(NotGoneYet):
+        world.call()
+    world.sagemaker.things["endpoint"] = Thing("Creating")
+    for receipt in (world.finish(), world.call()):
+        assert {kind: actions(receipt)[kind] for kind in ("endpoint", "endpoint_config", "model")} == {
+            "endpoint": "deleted",
+            "endpoint_config": "deleted",
+            "model": "absent",
+        }
 
 
 # --- the cause ----------------------------------------------------------------------------------------------------
@@ -476,6 +502,14 @@ def test_what_was_seen_to_have_ended_where_it_was_launched_needs_no_look_elsewhe
     assert actions(again)["pipeline-run"] == "terminated"
 
 
+def test_a_kfp_run_that_was_seen_to_be_deleted_where_it_was_launched_needs_no_look_elsewhere() -> None:
+    world = EndingWorld()
+    world.kfp.runs.clear()
+    first = world.finish()
+    looks_elsewhere(world)
+    assert {**world.finish(succeeded=None), "finished_at": None} == {**first, "finished_at": None}
+
+
 def test_a_kfp_run_that_a_post_may_still_make_is_not_noted_as_ended() -> None:
     world = EndingWorld()
     del world.row["pipeline_run_id"]
@@ -614,6 +648,15 @@ def test_what_an_unanswered_post_may_have_made_needs_a_word_too(blind: Any) -> N
         world.call()
     assert items_of_pipeline_runs(world.told([])) == [], "there is none"
     assert items_of_pipeline_runs(world.told(["kfp-9"])) == [("kfp-9", "unseen")], "it was found by its name"
+
+
+def test_what_is_seen_of_a_kfp_run_counts_more_than_a_persons_word_for_it() -> None:
+    """The word is needed where the runs may not be listed; the recorded one may be read all the same."""
+    world = blinded(lambda world: world.kfp.errors.update(ListRuns=KfpRefused("403: may not list")))
+    world.kfp.runs["kfp-1"].state = "FAILED"
+    receipt = world.told(["kfp-1"])
+    assert items_of_pipeline_runs(receipt) == [("kfp-1", "kept")]
+    assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "FAILED"}
 
 
 def test_what_is_seen_to_go_on_has_not_ended_whatever_a_person_says() -> None:
@@ -755,6 +798,25 @@ def test_a_succeeded_run_whose_plan_keeps_the_endpoint_keeps_it_without_expiry()
     }
     assert NAMES["endpoint"] in receipt["kept"]
     assert world.row["endpoint_kept_at"] == START + 600
+
+
+def test_an_endpoint_is_kept_only_when_it_is_seen_that_it_expires_no_more() -> None:
+    """As when the tag is put back, or a list of tags is older than their removal."""
+    world = EndingWorld(after="keep")
+    world.sagemaker.things["transform"].status = "Completed"
+    world.kfp.runs["kfp-1"].state = "SUCCEEDED"
+
+    def put_back(_number: int) -> None:
+        if world.calls[-1] == "SageMaker.DeleteTags":
+            world.interrupt = lambda number: None
+            world.sagemaker.things["endpoint"].tags = dict(TAGS)
+
+    world.interrupt = put_back
+    with pytest.raises(NotGoneYet, match=f"endpoint {NAMES['endpoint']}"):
+        world.call(succeeded=True)
+    assert "receipt" not in world.row
+    assert actions(world.call(succeeded=True))["endpoint"] == "kept"
+    assert "endpoint" not in expiring(world)
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,27 @@ def test_a_foreign_endpoint_that_appears_while_ours_is_awaited_is_found_by_the_h
     assert stage.ended("endpoint") == "ForeignResource"
 
 
+@pytest.mark.parametrize("told_by", ["its event", "its heartbeat"])
+def test_a_pipeline_run_that_ends_beside_a_foreign_job_ends_the_wait_for_that_one_and_for_those_after_it(
+    told_by: str,
+) -> None:
+    things = {**ENDS, "training": ("ABSENT", "foreign InProgress"), "transform": ("ABSENT",)}
+    stage = Stage(Story(things, (ENDED,), awaits=(PIPELINE_RUN, "training", "transform")))
+    for kind in (PIPELINE_RUN, "training", "transform"):
+        stage.runs(f"registration {kind} 0")
+    stage.happens("training becomes foreign InProgress")
+    stage.happens("pipeline-run becomes SUCCEEDED")
+    if told_by == "its event":
+        stage.happens("message 0 comes")
+        stage.runs("message 0 receive 1")
+    else:
+        stage.happens("pipeline-run misses its heartbeat")
+        stage.runs("registration pipeline-run 1")
+    assert stage.ended(PIPELINE_RUN)["succeeded"] is True
+    assert stage.ended("training") == "ForeignResource"
+    assert stage.ended("transform") == "NeverCreated"
+
+
 def test_the_deletion_of_a_foreign_endpoint_does_not_end_the_wait_for_ours() -> None:
     stage = Stage(STORIES["a foreign endpoint's deletion is told when ours is not created yet"])
     stage.runs("registration endpoint 0")

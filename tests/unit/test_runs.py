@@ -233,6 +233,15 @@ def test_a_late_refusal_does_not_take_the_mark_of_another_unanswered_post_away(r
     assert "launch_lease_until" in (runs.get(RUN_ID) or {}), "it is the other's"
 
 
+def test_a_late_refusal_does_not_free_the_lease_that_another_has_taken(runs: Runs, clock: Clock) -> None:
+    post(runs, "one")
+    clock.now += 61
+    runs.claim_launch(RUN_ID, "two", 60)
+    runs.release_launch(RUN_ID, "one")
+    with pytest.raises(LaunchInProgress):
+        runs.claim_launch(RUN_ID, "three", 60)
+
+
 def test_the_record_takes_the_place_of_the_mark(runs: Runs) -> None:
     post(runs, "one")
     assert "may_be_posted" not in runs.record_launch(RUN_ID, "kfp-a")
