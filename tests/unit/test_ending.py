@@ -654,8 +654,8 @@ def test_what_is_seen_of_a_kfp_run_counts_more_than_a_persons_word_for_it() -> N
     """The word is needed where the runs may not be listed; the recorded one may be read all the same."""
     world = blinded(lambda world: world.kfp.errors.update(ListRuns=KfpRefused("403: may not list")))
     world.kfp.runs["kfp-1"].state = "FAILED"
-    receipt = world.told(["kfp-1"])
-    assert items_of_pipeline_runs(receipt) == [("kfp-1", "kept")]
+    receipt = world.told(["kfp-1", "kfp-9"])
+    assert items_of_pipeline_runs(receipt) == [("kfp-1", "kept"), ("kfp-9", "unseen")]
     assert receipt["pipeline_run"] == {"id": "kfp-1", "state": "FAILED"}
 
 

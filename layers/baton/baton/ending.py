@@ -407,7 +407,7 @@ class _Ending:
 
     def _go_by_the_word(self, ids: Sequence[str]) -> None:
         named = list(self._named or ())
-        self._unseen.update(dict.fromkeys(ids or named))
+        self._unseen.update(dict.fromkeys([*ids, *named]))
         # The janitor's later look brings no word, and cannot look either.
         if _load(self._row, "told_ended", None) != named:
             self._update({"told_ended": json.dumps(named)})
