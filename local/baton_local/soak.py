@@ -33,6 +33,7 @@ from baton_local.soak_stories import (
     Part,
     Retriers,
     exhausted_state,
+    may_be_excused,
     retriers_of,
 )
 
@@ -223,7 +224,7 @@ class Soaker:
             execution.get("cause"),
         )
         outcome.output = json.loads(execution.get("output") or "{}")
-        if outcome.verdict == "wrong":
+        if outcome.verdict == "wrong" and may_be_excused(outcome.error, self._retriers()):
             outcome.gave_up = exhausted_state(self._events(outcome.execution_arn), self._retriers())
         return True
 

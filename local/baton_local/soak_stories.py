@@ -208,6 +208,12 @@ def exhausted_state(events: Iterable[Mapping[str, Any]], retriers: Retriers) -> 
     return ""
 
 
+def may_be_excused(error: str | None, retriers: Retriers) -> bool:
+    """Whether an execution's error is one with which a state gives up; a word about the run itself is not excused."""
+    retried = {name for of_state in retriers.values() for retrier in of_state for name in retrier["ErrorEquals"]}
+    return error in retried | {"CleanUpIncomplete"}
+
+
 def _failure_of(event: Mapping[str, Any]) -> tuple[str, str]:
     """Return the error and the cause of an event that says how a try failed; empty texts for all others."""
     if not event["type"].startswith(("LambdaFunction", "Task")) or not event["type"].endswith(("Failed", "TimedOut")):

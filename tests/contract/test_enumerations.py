@@ -6,6 +6,7 @@ import botocore.session
 import kfp_server_api
 import pytest
 
+from baton.survey import JOBS, Resource
 from baton.things import KINDS, PHASES, PIPELINE_RUN, Phase, phase_of
 
 SHAPES = {
@@ -39,3 +40,10 @@ def test_every_awaited_kind_has_a_table_with_one_good_end() -> None:
 
 def test_a_status_that_nobody_knows_waits_for_the_deadline() -> None:
     assert phase_of("training", "Hibernating") is Phase.ACTIVE
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_a_job_that_may_still_cost_something_is_never_settled_for_clean_up(kind: str) -> None:
+    # A wait ends as soon as a job is being deleted, but clean-up goes on until it is gone.
+    over = {s for s, phase in PHASES[kind].items() if phase in (Phase.SUCCEEDED, Phase.FAILED) and s != "Deleting"}
+    assert over == {status for status in PHASES[kind] if not Resource(kind, "x", status=status).moving}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +161,19 @@ def ends(stage: Stage) -> Iterator[dict[str, Future[Ended]]]:
         deaths = {name: pool.submit(stopper.die, change) for name, (change, _, _) in DEATHS.items()}
         stops = {state: pool.submit(stopper.stop_in, state, given) for state, given in STOPPED_IN.items()}
         yield {**deaths, **stops}
+
+
+def test_every_state_in_which_a_run_can_be_stopped_is_among_them() -> None:
+    definition = json.loads((Path(__file__).parents[2] / "statemachine/training_run.asl.json").read_text("utf-8"))
+    assert set(STOPPED_IN) == set(_states_that_take_time(definition))
+
+
+def _states_that_take_time(definition: Mapping[str, Any]) -> Iterator[str]:
+    for name, state in definition["States"].items():
+        if state["Type"] in ("Task", "Wait"):
+            yield name
+        for branch in state.get("Branches", []):
+            yield from _states_that_take_time(branch)
 
 
 @pytest.mark.parametrize("state", STOPPED_IN)

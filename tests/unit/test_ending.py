@@ -759,6 +759,9 @@ def test_a_denied_deletion_keeps_nothing_else_from_going_and_is_named_in_the_end
 
 def test_a_deletion_that_is_denied_because_another_call_made_it_is_no_error() -> None:
     world = EndingWorld()
+    del world.sagemaker.things["endpoint"]
+    world.sagemaker.things["transform"].status = "Completed"
+    world.kfp.runs["kfp-1"].state = "FAILED"
     world.sagemaker.denied["DeleteModel"] = refuse("DeleteModel", "AccessDeniedException", "no policy allows it")
 
     def delete(_number: int) -> None:
@@ -766,7 +769,64 @@ def test_a_deletion_that_is_denied_because_another_call_made_it_is_no_error() ->
             world.sagemaker.things.pop("model", None)
 
     world.interrupt = delete
-    assert actions(world.finish())["model"] == "deleted"
+    assert actions(world.call())["model"] == "deleted", "nothing else goes on, so no later call hides the denial"
+
+
+@pytest.mark.parametrize(
+    ("operation", "stays"),
+    [
+        ("DescribeModel", {"model"}),
+        ("DescribeEndpointConfig", {"endpoint_config"}),
+        # A configuration and a model must outlive the endpoint that nobody sees.
+        ("DescribeEndpoint", {"endpoint", "endpoint_config", "model"}),
+        ("DescribeTransformJob", {"transform"}),
+        ("ListTags", set(NAMES)),
+    ],
+)
+def test_what_aws_does_not_show_keeps_nothing_else_from_going(operation: str, stays: set[str]) -> None:
+    world = EndingWorld()
+    world.sagemaker.denied[operation] = refuse(operation, "AccessDeniedException", "not authorized")
+    with pytest.raises(CleanUpIncomplete, match=rf"AccessDeniedException.*{operation}"):
+        world.finish()
+    ended = {"endpoint", "endpoint_config", "model"} - stays
+    assert not ended & set(world.sagemaker.things)
+    assert world.sagemaker.things["transform"].status == ("InProgress" if "transform" in stays else "Stopped")
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
+    assert "receipt" not in world.row
+    world.sagemaker.denied.clear()
+    assert world.finish()["complete"]
+    assert set(world.sagemaker.things) == {"tuning", "training", "transform"}
+
+
+def test_a_kept_endpoint_that_aws_does_not_show_is_neither_kept_nor_deleted() -> None:
+    world = EndingWorld(after="keep")
+    world.sagemaker.denied["DescribeEndpoint"] = refuse("DescribeEndpoint", "AccessDeniedException", "not authorized")
+    with pytest.raises(CleanUpIncomplete, match=r"AccessDeniedException.*DescribeEndpoint"):
+        world.finish(True)
+    assert "endpoint_kept_at" not in world.row
+    assert world.kfp.runs["kfp-1"].state == "CANCELED"
+    world.sagemaker.denied.clear()
+    assert actions(world.finish(True))["endpoint"] == "kept"
+
+
+def test_a_success_has_no_cause_whatever_failed_after_it() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["endpoint"] = Thing("Failed", reason="after the smoke test")
+    assert world.finish(True)["cause"] is None
+
+
+def test_the_cause_waits_for_a_survey_that_shows_everything() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["training"] = Thing("Failed", reason="AlgorithmError: no data")
+    world.sagemaker.things["endpoint"] = Thing("Failed", reason="a later consequence")
+    operation = "DescribeTrainingJob"
+    world.sagemaker.denied[operation] = refuse(operation, "ThrottlingException", "Rate exceeded")
+    with pytest.raises(NotGoneYet):
+        world.call()
+    assert "cause" not in world.row
+    world.sagemaker.denied.clear()
+    assert "AlgorithmError: no data" in world.finish()["cause"]["cause"]
 
 
 @pytest.mark.parametrize("operation", ["DescribeModel", "ListTags", "StopTransformJob", "DeleteEndpoint"])
@@ -849,9 +909,12 @@ def test_no_run_succeeds_without_the_endpoint_that_its_plan_keeps(state: str | N
         world.sagemaker.things["endpoint"].tags = {}
     else:
         world.sagemaker.things["endpoint"].status = state
-    is_what = state if state in ("Deleting", "Failed", "OutOfService") else "not there"
+    is_what = state if state in ("Failed", "OutOfService") else "not there"
     with pytest.raises(CleanUpIncomplete, match=f"{NAMES['endpoint']}, which the plan keeps, is {is_what}"):
-        world.call(True)
+        world.finish(True)
+    assert world.kfp.runs["kfp-1"].state == "CANCELED", "all else is ended"
+    assert world.sagemaker.things["transform"].status == "Stopped"
+    assert world.s3.listing() == sorted(KEPT + OTHERS)
     world.stepfunctions.status = "FAILED"
     assert world.finish(None)["complete"]
 

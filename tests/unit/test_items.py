@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -33,6 +34,14 @@ def dynamo() -> DynamoItems:
 
 
 MAKERS: dict[str, Callable[[], Items]] = {"dynamodb": dynamo, "memory": lambda: MemoryItems(lambda: NOW)}
+
+
+def test_a_connection_to_the_table_that_hangs_ends_before_the_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Mock()
+    monkeypatch.setattr(boto3, "resource", make)
+    DynamoItems.named("baton")
+    config = make.call_args.kwargs["config"]
+    assert (config.connect_timeout, config.read_timeout) == (5, 30)
 
 
 @pytest.fixture(params=MAKERS)

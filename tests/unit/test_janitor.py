@@ -114,6 +114,13 @@ def test_an_expired_run_that_cleans_up_after_its_success_is_left_alone() -> None
     assert hour.reasons() == {}
 
 
+def test_an_expired_run_that_was_redriven_after_its_clean_up_is_not_handed_over_each_hour() -> None:
+    hour = Hour()
+    ended = {"ended_at": NOW - 60, "ended_badly_at": NOW - 60, "receipt": "{}", "receipt_at": NOW - 30}
+    hour.run(1, "RUNNING", expires_tag=EXPIRED, **ended)
+    assert hour.reasons() == {}
+
+
 def test_a_run_with_a_receipt_is_left_alone_without_a_call() -> None:
     hour = Hour()
     hour.run(1, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 90_000 + LATE_SECONDS, expires_tag=EXPIRED)

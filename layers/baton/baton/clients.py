@@ -8,11 +8,12 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-_CONFIG = Config(retries={"total_max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=30)
+CONFIG = Config(retries={"total_max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=30)
+"""Of every client: one connection that hangs must not cost a whole invocation."""
 
 
 @cache
 def client(service: str) -> Any:
     """Return the process's client of an AWS service; endpoints come from the standard environment variables."""
     make: Any = boto3.client
-    return make(service, config=_CONFIG)
+    return make(service, config=CONFIG)

@@ -4,7 +4,8 @@ Who does not know that the run has ended asks Step Functions first, and does not
 the order is what makes it safe to call at any point, again, and by several callers at once:
 
 1. the tombstone, so that nothing new is started for the run, and in the same update how it ended;
-2. a survey, which fixes the cause of the failure in the run's row while the evidence still exists;
+2. a survey, which fixes the cause of the failure in the run's row while the evidence still exists (the first one in
+   which AWS shows all there is);
 3. requests to end everything that is this run's, each tried whatever becomes of the others;
 4. a second look, made after the pipeline run has ended: only what is not there any more counts as gone.
 
@@ -15,7 +16,7 @@ docs/adr/0007-ending.md for why no order of callers loses an endpoint that was p
 Clean-up adds these attributes to the run's row (see ``baton.runs`` for the others):
 
 =====================  ==============================================================================================
-cause                  JSON of ``{"error", "cause"}``, or of null, as the first survey found it
+cause                  JSON of ``{"error", "cause"}``, or of null, as the first whole survey found it
 made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
 seen_<KFP run id>      the state of one of the run's KFP runs, when first seen
 pipeline_runs_ended    JSON of the KFP runs' states by id, when all were seen to have ended; null where a person said so
@@ -51,7 +52,7 @@ from baton.items import ConditionFailed, Item, Items, absent
 from baton.names import Layout, Names, run_id_for
 from baton.objects import RunObjects, Swept
 from baton.runs import RUN, Runs, awaited_pipeline_run, launched_elsewhere
-from baton.survey import JOBS, SERVING, Resource, Survey, failure_of
+from baton.survey import JOBS, KINDS, SERVING, Resource, Survey, failure_of
 from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
 
@@ -160,9 +161,13 @@ class _Progress:
         try:
             yield
         except (BatonError, ClientError, BotoCoreError) as error:
-            self.met.append((kind, error))
-            if not is_transient(error):
-                self.refused.add(kind)
+            self.note(error, kind)
+
+    def note(self, error: Exception, kind: str = "") -> None:
+        """Let an error count at the end, whatever else is done until then."""
+        self.met.append((kind, error))
+        if not is_transient(error):
+            self.refused.add(kind)
 
     def conclude(self, undecided: str = "") -> None:
         """Raise unless all is well: what a retry may mend first, because only its end shows whether the rest stays.
@@ -295,7 +300,7 @@ class _Ending:
 
     def carry_out(self) -> Receipt:
         """End everything, look again, and return the receipt; raise where something is still there."""
-        found = self._survey.look(self._run_id)
+        found = self._survey.look(self._run_id, self._progress.attempt)
         self._remember(found)
         keeps = self._settle_endpoint(found)
         pipeline_runs = self._end_pipeline_runs()
@@ -310,25 +315,28 @@ class _Ending:
 
     def _remember(self, found: Mapping[str, Resource]) -> None:
         made = {f"made_{kind}": _sighting(r) for kind, r in found.items() if r.belongs_to(self._run_id)}
-        cause = None if self._ended_well else failure_of(found, self._run_id)
-        try:
-            self._update({"cause": json.dumps(cause), **made}, only_if=absent("cause"))
-        except ConditionFailed as failed:
-            self._row = failed.item
-            new = {name: sighting for name, sighting in made.items() if name not in self._row}
-            if new:
-                self._update(new)
+        if set(found) == set(KINDS):
+            cause = None if self._ended_well else failure_of(found, self._run_id)
+            try:
+                self._update({"cause": json.dumps(cause), **made}, only_if=absent("cause"))
+                return
+            except ConditionFailed as failed:
+                self._row = failed.item
+        new = {name: sighting for name, sighting in made.items() if name not in self._row}
+        if new:
+            self._update(new)
 
     def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool | None:
         """Return whether the endpoint stays, noted in the row before anything is done about it; None: not decided."""
         if not self._row["keeps_endpoint"] or self._ended_well is False:
             return False
-        if self._ended_well is None:
+        if self._ended_well is None or "endpoint" not in found:
             return None
         endpoint = found["endpoint"]
         if self._succeeded and not (endpoint.belongs_to(self._run_id) and _may_serve(endpoint)):
             state = endpoint.status if endpoint.belongs_to(self._run_id) else "not there"
-            raise CleanUpIncomplete(f"The endpoint {endpoint.name}, which the plan keeps, is {state}.")
+            self._progress.note(CleanUpIncomplete(f"The endpoint {endpoint.name}, which the plan keeps, is {state}."))
+            return None
         if not endpoint.belongs_to(self._run_id):
             return False
         if self._succeeded and "endpoint_kept_at" not in self._row:
@@ -475,7 +483,7 @@ class _Ending:
                     self._survey.stop(ours[kind])
         if keeps:
             self._keep_endpoint(ours)
-        elif keeps is False:
+        elif keeps is False and "endpoint" in found:
             self._delete_serving(ours)
 
     def _keep_endpoint(self, ours: Mapping[str, Resource]) -> None:
@@ -495,14 +503,14 @@ class _Ending:
                     self._survey.delete(ours[kind])
 
     def _look_again(self, keeps: bool | None) -> dict[str, Resource]:
-        left = self._survey.look(self._run_id)
+        left = self._survey.look(self._run_id, self._progress.attempt)
         self._remember(left)
         for kind, resource in left.items():
             if not resource.present:
                 self._progress.forget(kind)
-            # What AWS refuses to end for good is no reason to come back; its error tells of it.
-            is_open = resource.belongs_to(self._run_id) and not _is_settled(resource, keeps)
-            if is_open and kind not in self._progress.refused:
+            # What AWS refuses to end for good, or to show, is no reason to come back; its error tells of it.
+            is_tried = kind not in self._progress.refused and (kind in JOBS or "endpoint" in left)
+            if is_tried and resource.belongs_to(self._run_id) and not _is_settled(resource, keeps):
                 self._progress.going.append(str(resource))
         return left
 

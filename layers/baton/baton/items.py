@@ -19,6 +19,8 @@ import boto3
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.exceptions import ClientError
 
+from baton.clients import CONFIG
+
 Item = dict[str, Any]
 
 
@@ -59,7 +61,7 @@ class DynamoItems:
     @classmethod
     def named(cls, table_name: str) -> DynamoItems:
         """Return the items of a table in this process's region."""
-        return cls(boto3.resource("dynamodb").Table(table_name))
+        return cls(boto3.resource("dynamodb", config=CONFIG).Table(table_name))
 
     def now(self) -> float:
         """Return the time in epoch seconds."""

@@ -6,7 +6,8 @@ a resource without its caller having seen both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from baton.things import is_not_found
 JOBS = ("tuning", "training", "transform")
 SERVING = ("endpoint", "endpoint_config", "model")
 """In the order of deletion: a configuration must outlive its endpoint, and a model its configuration."""
+KINDS = (*JOBS, *SERVING)
 
 _API_NAMES: Mapping[str, tuple[str, str]] = {
     "tuning": ("hyper_parameter_tuning_job", "HyperParameterTuningJob"),
@@ -77,9 +79,16 @@ class Survey:
     def __init__(self, sagemaker: Any) -> None:
         self._sagemaker = sagemaker
 
-    def look(self, run_id: str) -> dict[str, Resource]:
-        """Describe all six resources that a run can have, by kind, with their tags."""
-        return {kind: self._describe(kind, name) for kind, name in Names.of(run_id).as_dict().items()}
+    def look(self, run_id: str, attempt: Callable[[str], AbstractContextManager[None]]) -> dict[str, Resource]:
+        """Describe the six resources that a run can have (``KINDS``), by kind, with their tags.
+
+        ``attempt`` takes the error of a kind that AWS does not show; that kind is left out.
+        """
+        found = {}
+        for kind, name in Names.of(run_id).as_dict().items():
+            with attempt(kind):
+                found[kind] = self._describe(kind, name)
+        return found
 
     def stop(self, job: Resource) -> None:
         """Ask a job to stop; a job that has ended meanwhile is left as it is."""

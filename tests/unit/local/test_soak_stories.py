@@ -28,6 +28,7 @@ from baton_local.soak_stories import (
     Part,
     cast,
     exhausted_state,
+    may_be_excused,
     retriers_of,
 )
 
@@ -219,3 +220,13 @@ def test_an_error_that_is_not_tried_again_is_no_excuse() -> None:
     story = Story()
     story.fail(story.enter("Prepare data"), "InvalidDataset", 9)
     assert exhausted_state(story.events, retriers_of(DEFINITION)) == ""
+
+
+@pytest.mark.parametrize("error", ["Runtime.ExitError", "TransientAwsError", "LaunchInProgress", "CleanUpIncomplete"])
+def test_a_state_that_gives_up_may_be_excused(error: str) -> None:
+    assert may_be_excused(error, retriers_of(DEFINITION))
+
+
+@pytest.mark.parametrize("error", ["JobFailed", "PipelineRunFailed", "NeverCreated", "GateNotMet", "RunEnded", None])
+def test_a_false_word_about_a_run_is_not_excused_by_another_state_that_gave_up(error: str | None) -> None:
+    assert not may_be_excused(error, retriers_of(DEFINITION))
