@@ -15,6 +15,7 @@ from baton_local.cloud import EmbeddedCloud
 from baton_local.deployment import STACK, Deployment, repository
 from tests.e2e.conftest import Stage, succeeded
 from tests.e2e.flows import Flows
+from tests.support import key_policy
 from tests.support.permissions import Document, Mutation, Reasons, Recording, counts_for
 from tests.support.strangers import PLACES, Strange, allowed, strange, widened
 from tools.lint.iam import expanded, statements
@@ -23,18 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("permissions"), pytest.ma
 
 REGION, PROXY_REGION = "eu-west-1", "eu-central-1"
 DATASETS = "other-datasets"
-KEY_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
-            "Resource": "*",
-            "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"}},
-        }
-    ],
-}
+KEY_POLICY = {"Version": "2012-10-17", "Statement": key_policy.statements("123456789012")}
 """What docs/security.md asks for, without which no event comes; roles need no permission of the key's policy here."""
 _ROW = "dynamodb/table: dynamodb:LeadingKeys of another"
 _TAG = "aws:RequestTag/baton:run-id"
