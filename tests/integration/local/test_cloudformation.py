@@ -641,6 +641,34 @@ def test_a_new_version_of_an_unchanged_function_is_refused(cloud: Cloud, cfn, co
         appconfig.get_application(ApplicationId=application)
 
 
+def test_a_version_that_a_rollback_left_is_in_the_way_of_the_same_deployment(cloud: Cloud, cfn, code):
+    """SAM's versions are retained, and Lambda publishes nothing that is what the last version is.
+
+    https://github.com/serverless/serverless/issues/9001
+    """
+    lambdas = cloud.client("lambda", REGION)
+    first = create(cfn, "retried", VERSIONED)["Out"]["Version"]
+    function = first.split(":")[-2]
+    second = VERSIONED.replace("v1.zip", "v2.zip")
+    failing = second.replace(
+        "Outputs:", "  Bad: {Type: AWS::SQS::Queue, DependsOn: FunctionAliaslive, Properties: {Speed: 1}}\nOutputs:"
+    )
+
+    assert update(cfn, "retried", failing)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert lambdas.get_alias(FunctionName=function, Name="live")["FunctionVersion"] == "1"
+    versions = lambdas.list_versions_by_function(FunctionName=function)["Versions"]
+    assert [version["Version"] for version in versions] == ["$LATEST", "1", "2"]
+
+    assert update(cfn, "retried", second)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    message = "A version for this Lambda function exists ( 2 ). Modify the function to create a new version."
+    assert message in reasons(cfn, "retried").values()
+
+    lambdas.delete_function(FunctionName=function, Qualifier="2")
+    third = update(cfn, "retried", second)
+    assert (third["StackStatus"], third["Out"]["Version"][-2:]) == ("UPDATE_COMPLETE", ":3")
+    cfn.delete_stack(StackName="retried")
+
+
 def test_a_bucket_that_is_not_empty_is_not_deleted(cloud: Cloud, cfn):
     body = "Resources: {B: {Type: AWS::S3::Bucket, Properties: {VersioningConfiguration: {Status: Enabled}}}}"
     create(cfn, "full", body)
