@@ -242,6 +242,16 @@ def test_a_policy_that_is_a_text_is_checked_too() -> None:
     assert "NumericEquals does not compare" in problem
 
 
+def test_a_policy_that_is_there_on_a_condition_is_checked_too() -> None:
+    document = (
+        "{Version: 2012-10-17, Statement: [{Sid: One, Effect: Allow, Action: sqs:Sent, Resource: 'arn:aws:sqs:*'}]}"
+    )
+    own = f"{{PolicyName: own, PolicyDocument: {document}}}"
+    role = f"Role: {{Type: AWS::IAM::Role, Properties: {{Policies: [!If [A, {own}, !Ref AWS::NoValue]]}}}}"
+    found = iam.problems(f"Conditions: {{A: !Equals [a, b]}}\nResources:\n  {role}")
+    assert "Role own, One: no action sqs:Sent" in found
+
+
 @pytest.mark.parametrize("action", ["iam:passrole", "IAM:PassRole"])
 def test_pass_role_is_bounded_in_whatever_case_it_is_written(action: str) -> None:
     assert any("needs iam:PassedToService" in problem for problem in iam.problems(statement(action, ROLE)))

@@ -187,12 +187,20 @@ def _documents(resource: dict[str, Any], resolver: _Resolver) -> Iterator[tuple[
     properties = resource.get("Properties", {})
     for document in _branches(properties.get("PolicyDocument"), resolver):
         yield "", document, False
-    for policy in properties.get("Policies") or []:
-        if isinstance(policy, dict) and "PolicyDocument" in policy:
-            for document in _branches(policy["PolicyDocument"], resolver):
-                yield f" {_short(policy['PolicyName'])}", document, False
+    for policy in _entries(properties.get("Policies") or []):
+        for document in _branches(policy.get("PolicyDocument"), resolver):
+            yield f" {_short(policy['PolicyName'])}", document, False
     for document in _branches(properties.get("AssumeRolePolicyDocument"), resolver):
         yield " trust", document, True
+
+
+def _entries(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a list, and of the branches of each Fn::If in it or around it."""
+    if isinstance(value, list) or (isinstance(value, dict) and "Fn::If" in value):
+        for entry in value if isinstance(value, list) else value["Fn::If"][1:]:
+            yield from _entries(entry)
+    elif isinstance(value, dict):
+        yield value
 
 
 def _short(name: Any) -> str:
