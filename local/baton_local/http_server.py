@@ -17,6 +17,10 @@ WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]
 _NO_BODY = (204, 304)
 
 
+class _CutOff(Exception):
+    """The sender was gone before its request was whole."""
+
+
 class _Handler(register("moto.moto_server.werkzeug_app", "MotoRequestHandler")):  # type: ignore[misc]
     """Reads each request and each answer as a whole, so that the connection can carry the next one."""
 
@@ -25,8 +29,12 @@ class _Handler(register("moto.moto_server.werkzeug_app", "MotoRequestHandler")):
     wbufsize = -1
 
     def run_wsgi(self) -> None:
-        """Answer one request."""
-        environ = self._environ()
+        """Answer one request; one that is not whole is nobody's wish, and so is none."""
+        try:
+            environ = self._environ()
+        except (_CutOff, ConnectionError):
+            self.close_connection = True
+            return
         try:
             status, headers, body = _collect(self.server.app, environ)
         except Exception:
@@ -50,7 +58,10 @@ class _Handler(register("moto.moto_server.werkzeug_app", "MotoRequestHandler")):
         environ: dict[str, Any] = self.make_environ()
         stream = environ["wsgi.input"]
         whole = environ.pop("wsgi.input_terminated", False)
-        body = stream.read() if whole else stream.read(int(environ.get("CONTENT_LENGTH") or 0))
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = stream.read() if whole else stream.read(length)
+        if not whole and len(body) < length:
+            raise _CutOff
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 

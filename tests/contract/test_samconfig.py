@@ -45,6 +45,12 @@ def test_deploying_what_is_deployed_is_no_failure(name: str) -> None:
     assert CONFIGURATIONS[name]["deploy"]["parameters"]["fail_on_empty_changeset"] is False
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_failed_deployment_goes_back(name: str) -> None:
+    """Without its rollback a stack takes no update that replaces something, and every other only without it again."""
+    assert CONFIGURATIONS[name]["deploy"]["parameters"]["disable_rollback"] is False
+
+
 def test_stacks_that_may_share_an_account_have_prefixes_of_which_none_begins_another() -> None:
     one, other = (effective(name)["RunPrefix"] for name in ("default", "prod"))
     assert not one.startswith(other)

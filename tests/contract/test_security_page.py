@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from tests.support import key_policy
 from tests.support.permissions import Reasons
 from tools.lint.iam import expanded, statements
 
@@ -26,6 +27,13 @@ def first_cells(text: str) -> list[str]:
 def test_every_role_is_in_the_table_and_no_other() -> None:
     named = {name.strip() for cell in first_cells(section("Who may do what")) for name in cell.split(",")}
     assert named == {name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"}
+
+
+def test_only_alarms_are_bounded_to_the_account_in_the_policy_of_a_key() -> None:
+    """AWS: such a condition "is not supported for EventBridge-to-encrypted topics", and nothing would tell."""
+    found = {s["Principal"]["Service"]: s.get("Condition") for s in key_policy.statements("1")}
+    bounded = {"StringEquals": {"aws:SourceAccount": "1"}}
+    assert found == {"events.amazonaws.com": None, "cloudwatch.amazonaws.com": bounded}
 
 
 def test_every_star_has_its_row() -> None:

@@ -15,32 +15,25 @@ from baton_local.cloud import EmbeddedCloud
 from baton_local.deployment import STACK, Deployment, repository
 from tests.e2e.conftest import Stage, succeeded
 from tests.e2e.flows import Flows
+from tests.support import key_policy
 from tests.support.permissions import Document, Mutation, Reasons, Recording, counts_for
-from tests.support.strangers import Strange, allowed, strange, widened
+from tests.support.strangers import PLACES, Strange, allowed, strange, widened
 from tools.lint.iam import expanded, statements
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("permissions"), pytest.mark.timeout(1500)]
 
 REGION, PROXY_REGION = "eu-west-1", "eu-central-1"
 DATASETS = "other-datasets"
-KEY_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
-            "Resource": "*",
-            "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"}},
-        }
-    ],
-}
+KEY_POLICY = {"Version": "2012-10-17", "Statement": key_policy.statements("123456789012")}
 """What docs/security.md asks for, without which no event comes; roles need no permission of the key's policy here."""
 _ROW = "dynamodb/table: dynamodb:LeadingKeys of another"
 _TAG = "aws:RequestTag/baton:run-id"
 _ALL_ROWS = "The rendezvous keeps the waits, which are rows of other kinds than the runs."
 _OWN_CONFIG = "Its tags are the endpoint's; the configuration is bounded by its name, and was made with the run's tag."
 _LISTING = "Keys may be listed, not read; listing unfinished uploads knows no condition on the prefix."
+_DATASETS = "A data set may be anywhere in the run bucket: the input of an execution says where."
+_SWEEP = "What a step wrote twice or left unfinished may be in any folder of the run; the code keeps what is current."
+_READ_BACK = "What else of a run SageMaker reads for its jobs nobody sees from here; it is the run's own."
 BEYOND = {
     f"AwaitOutcomeRole dynamodb:GetItem {_ROW}": _ALL_ROWS,
     f"AwaitOutcomeRole dynamodb:UpdateItem {_ROW}": _ALL_ROWS,
@@ -50,6 +43,29 @@ BEYOND = {
     f"PipelineRole sagemaker:CreateEndpoint sagemaker/endpoint-config: no {_TAG}": _OWN_CONFIG,
     "CleanUpRole s3:ListBucket s3: s3:prefix of another": _LISTING,
     "CleanUpRole s3:ListBucket s3: no s3:prefix": _LISTING,
+    **{
+        f"CleanUpRole s3:{action} s3: s3:prefix of {place}": _LISTING
+        for action in ("ListBucket", "ListBucketMultipartUploads", "ListBucketVersions")
+        for place in ("uploads", "a run of another stack")
+    },
+    **{
+        f"{role} s3:{action} s3: {place}": _DATASETS
+        for role in ("PlanRunRole", "PrepareDataRole")
+        for action in ("GetObject", "GetObjectVersion")
+        for place in PLACES.keys() - {"an upload", "elsewhere"}
+    },
+    **{
+        f"CleanUpRole s3:{action} s3: a run's {folder}/": _SWEEP
+        for action, folders in {
+            "AbortMultipartUpload": ("data", "input", "model", "predictions", "report"),
+            "DeleteObjectVersion": ("model", "predictions", "report"),
+        }.items()
+        for folder in folders
+    },
+    **{
+        f"SageMakerRole s3:GetObject s3: a run's {folder}/": _READ_BACK
+        for folder in ("predictions", "report", "tuning")
+    },
 }
 """What is a stranger's and allowed all the same, and why."""
 _NOBODY = "Nobody asks for it in the embedded cloud: see permissions_reasons.toml."
@@ -195,6 +211,16 @@ def test_each_reason_for_an_attachment_is_for_one_that_nothing_shows_to_be_neede
         assert entry["documentation"].startswith("https://docs.aws.amazon.com/")
 
 
+def test_each_reason_for_a_value_is_for_one_that_nothing_shows_to_be_needed(
+    recording: Recording, reasons: Reasons
+) -> None:
+    unneeded = [(m.document.holder, m.sid, m.value) for m in _unneeded(recording) if m.kind == "value"]
+    for (holder, sid, value), entry in reasons.values.items():
+        assert any((holder, sid) == one[:2] and one[2].startswith(value) for one in unneeded), value
+        assert entry["reason"]
+        assert entry["documentation"].startswith("https://docs.aws.amazon.com/")
+
+
 def test_nobody_reaches_what_is_a_strangers(recording: Recording) -> None:
     asked = list(strange(recording))
     assert len(asked) > 150
@@ -220,11 +246,14 @@ def test_each_managed_policy_of_aws_has_a_reason(reasons: Reasons) -> None:
 
 def test_a_permission_too_many_is_found(recording: Recording, reasons: Reasons) -> None:
     wide = next(d for d in recording.documents if d.holder == "SmokeTestRole")
+    condition = {"StringEqualsIfExists": {"s3:DataAccessPointAccount": ["123456789012", "210987654321"]}}
     extra = {"Sid": "Extra", "Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteBucket"], "Resource": "*"}
+    extra["Condition"] = condition
     wider = replace(wide, content={**wide.content, "Statement": [*wide.content["Statement"], extra]})
     documents = tuple(wider if d is wide else d for d in recording.documents)
     found = [str(m) for m in _unneeded(replace(recording, documents=documents)) if not reasons.explain(m)]
     assert "SmokeTestRole/Extra: action s3:DeleteBucket" in found
     assert "SmokeTestRole/Extra: action s3:GetObject" in found
+    assert "SmokeTestRole/Extra: value s3:DataAccessPointAccount 123456789012" in found
     # What the wide statement covers as well is not needed by itself any more.
     assert "SmokeTestRole/ReadHeldOutRows: action s3:GetObject" in found

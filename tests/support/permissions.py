@@ -35,7 +35,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Mutation:
-    """A document with one thing taken away: an action, a resource, a source, or its attachment to one role."""
+    """A document with one thing taken away: an action, a resource, a value of a condition, or an attachment."""
 
     document: Document
     sid: str
@@ -133,10 +133,17 @@ def _mutated(document: Document, index: int, statement: Mapping[str, Any]) -> It
         for value in _as_list(statement.get(element, [])):
             rest = [v for v in _as_list(statement[element]) if v != value]
             yield _mutation(document, index, kind, str(value), {element: rest} if rest else None)
-    for source in _as_list(statement.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn", [])):
-        rest = [v for v in _as_list(statement["Condition"]["ArnEquals"]["aws:SourceArn"]) if v != source]
-        condition = {"Condition": {"ArnEquals": {"aws:SourceArn": rest}}} if rest else None
-        yield _mutation(document, index, "source", source, condition)
+    for operator, block in statement.get("Condition", {}).items():
+        for key, values in block.items() if operator != "Null" else ():
+            for value in _as_list(values):
+                condition = _without_value(statement["Condition"], operator, key, value)
+                yield _mutation(document, index, "value", f"{key} {value}", condition)
+
+
+def _without_value(condition: Mapping[str, Any], operator: str, key: str, value: Any) -> dict[str, Any] | None:
+    """Return the change that takes one value away, or None where it was the key's only one."""
+    rest = [v for v in _as_list(condition[operator][key]) if v != value]
+    return {"Condition": {**condition, operator: {**condition[operator], key: rest}}} if rest else None
 
 
 def _mutation(document: Document, index: int, kind: str, value: str, change: Mapping[str, Any] | None) -> Mutation:
@@ -161,6 +168,7 @@ class Reasons:
     actions: Mapping[tuple[str, str, str], Mapping[str, str]]
     managed_policies: Mapping[str, Mapping[str, str]]
     attachments: Mapping[tuple[str, str], Mapping[str, str]]
+    values: Mapping[tuple[str, str, str], Mapping[str, str]]
 
     @classmethod
     def read(cls, path: Path) -> Reasons:
@@ -172,7 +180,9 @@ class Reasons:
             for action in entry["actions"]
         }
         managed = {entry["name"]: entry for entry in entries["managed_policy"]}
-        return cls(actions, managed, {(entry["holder"], entry["role"]): entry for entry in entries["attachment"]})
+        attachments = {(entry["holder"], entry["role"]): entry for entry in entries["attachment"]}
+        values = {(entry["holder"], entry["sid"], entry["value"]): entry for entry in entries["value"]}
+        return cls(actions, managed, attachments, values)
 
     def explain(self, mutation: Mutation) -> bool:
         """Return whether the reasons cover a mutation: by its action, or by all actions of what it takes away."""
@@ -181,6 +191,10 @@ class Reasons:
             return (holder, mutation.sid, mutation.value) in self.actions
         if mutation.kind == "attachment" and any(
             holder == policy and f"/baton-{role}-" in mutation.value for policy, role in self.attachments
+        ):
+            return True
+        if mutation.kind == "value" and any(
+            (holder, mutation.sid) == (of, sid) and mutation.value.startswith(value) for of, sid, value in self.values
         ):
             return True
         statements = [mutation.statement] if mutation.statement else mutation.document.content["Statement"]

@@ -14,6 +14,18 @@ STRANGER = "a-strangers"
 RUN_TAG = "baton:run-id"
 _MAKING = ("sagemaker:Create", "sagemaker:AddTags")
 _ENDING = ("sagemaker:Stop", "sagemaker:Delete")
+_OTHER_STACKS = "zz-0000000000000"
+"""A run whose id has another prefix than the stack's."""
+_FOLDERS = ("data", "input", "tuning", "model", "predictions", "report")
+PLACES = {
+    "an upload": f"uploads/{STRANGER}.pkl",
+    "an upload's run.json": f"uploads/{STRANGER}/run.json",
+    "elsewhere": f"datasets/{STRANGER}.pkl",
+    "a run of another stack": f"runs/{_OTHER_STACKS}/{{folder}}/{STRANGER}",
+    **{f"a run's {folder}/": f"runs/{{run}}/{folder}/{STRANGER}" for folder in _FOLDERS},
+}
+"""The parts of the run bucket, and a key in each."""
+_PREFIXES = {"uploads": "uploads/", "a run of another stack": f"runs/{_OTHER_STACKS}/"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,41 @@ def strange(recording: Recording) -> Iterator[Strange]:
             if (key := (str(found), question.resource)) not in seen:
                 seen.add(key)
                 yield found
+    yield from _in_other_places(recording)
+
+
+def _in_other_places(recording: Recording) -> Iterator[Strange]:
+    """Yield each question about an object of the run bucket, asked of those parts of it that it was never asked of.
+
+    Whether an object's version is named makes no difference to where the object may be.
+    """
+    asked: dict[tuple[str, str], list[tuple[Caller, Question, re.Match[str]]]] = {}
+    for caller, question in recording.asked:
+        if found := re.fullmatch(r"arn:[\w-]+:s3:::([\w.-]+)/(.+)", question.resource):
+            asked.setdefault((caller.role_arn or caller.arn, question.action), []).append((caller, question, found))
+    keys = [found for several in asked.values() for *_, found in several]
+    bucket, run = next((found[1], found[2].split("/")[1]) for found in keys if found[2].startswith("runs/"))
+    own = {
+        who: [(caller, question, found[2]) for caller, question, found in several if found[1] == bucket]
+        for who, several in asked.items()
+    }
+    seen = {(role, action.removesuffix("Version"), _place(key)) for (role, action), of in own.items() for *_, key in of}
+    for (role, action), several in own.items():
+        for caller, question, key in several[:1]:
+            folder = key.split("/")[2] if key.startswith("runs/") else "data"
+            for place, strange_key in PLACES.items():
+                if (role, action.removesuffix("Version"), place) not in seen:
+                    resource = question.resource.removesuffix(key) + strange_key.format(run=run, folder=folder)
+                    yield Strange(caller, place, replace(question, resource=resource))
+
+
+def _place(key: str) -> str:
+    """Return the part of the run bucket in which a key of the stack's own is."""
+    if key.startswith("runs/"):
+        return f"a run's {key.split('/')[2]}/"
+    if key.startswith("uploads/"):
+        return "an upload's run.json" if key.endswith("/run.json") else "an upload"
+    return "elsewhere"
 
 
 def allowed(recording: Recording, asked: list[Strange], documents: tuple[Document, ...]) -> set[str]:
@@ -62,9 +109,23 @@ def widened(recording: Recording) -> Iterator[Mutation]:
             # A resource's own policy counts for that resource only, whatever it names.
             if statement.get("Resource", "*") != "*" and not document.resources:
                 yield _wider(document, index, "resource", {"Resource": "*"})
+                yield from _wider_in_the_bucket(document, index, statement)
             for operator, block in statement.get("Condition", {}).items():
                 for key in block:
                     yield _wider(document, index, f"{operator} {key}", _without(statement, operator, key))
+
+
+def _wider_in_the_bucket(document: Document, index: int, statement: Any) -> Iterator[Mutation]:
+    """Yield each pattern of objects, made one of the whole run, and of the whole bucket."""
+    resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+    for resource in resources:
+        bucket, slash, key = resource.partition("/")
+        if ":s3:::" not in bucket or not slash:
+            continue
+        run = "/".join(key.split("/")[:2])
+        for wider in {f"{bucket}/*", f"{bucket}/{run}" if run.startswith("runs/") else resource} - {resource}:
+            rest = [wider if one == resource else one for one in resources]
+            yield _wider(document, index, f"{key} as {wider.partition('/')[2]}", {"Resource": rest})
 
 
 def _without(statement: Any, operator: str, key: str) -> dict[str, Any]:
@@ -88,6 +149,9 @@ def _changed(question: Question) -> Iterator[tuple[str, Question]]:
         yield f"{key} of another", replace(question, keys={**question.keys, key: foreign})
         if may_lack:
             yield f"no {key}", replace(question, keys={k: v for k, v in question.keys.items() if k != key})
+    if "s3:prefix" in question.keys:
+        for place, prefix in _PREFIXES.items():
+            yield f"s3:prefix of {place}", replace(question, keys={**question.keys, "s3:prefix": prefix})
 
 
 def _of_a_stranger(question: Question) -> str:

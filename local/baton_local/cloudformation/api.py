@@ -157,7 +157,14 @@ class Api:
     def update_stack(self, request: Request) -> dict[str, Any]:
         """UpdateStack."""
         stack = self._stack(request)
-        self._service.update(stack, self._deployment(request, stack), request.credentials())
+        deployment, keep = self._deployment(request, stack), bool(request.flag("DisableRollback"))
+        self._service.update(stack, deployment, request.credentials(), keep)
+        return {"StackId": stack.stack_id}
+
+    def rollback_stack(self, request: Request) -> dict[str, Any]:
+        """RollbackStack."""
+        stack = self._stack(request)
+        self._service.roll_back(stack, request.credentials())
         return {"StackId": stack.stack_id}
 
     def delete_stack(self, request: Request) -> dict[str, Any]:
@@ -358,7 +365,7 @@ def _shown_parameter(name: str, declaration: Mapping[str, Any]) -> dict[str, Any
 
 
 OPERATIONS = tuple(name for name in vars(Api) if not name.startswith("_"))
-_UNKNOWN_TO_MOTO = ("update_termination_protection", "list_imports")
+_UNKNOWN_TO_MOTO = ("update_termination_protection", "list_imports", "rollback_stack")
 
 
 def _method(operation: Callable[[Request], dict[str, Any]]) -> Callable[[Any], Any]:

@@ -196,11 +196,16 @@ class Operation:
             return True
         if dict(before.tags) != dict(self.deployment.tags):
             return True
-        changed = {k for k, v in self.deployment.parameters.items() if before.parameters.get(k) != v}
-        return bool(changed) and self._resolved_differs(logical_id, declaration, record)
+        changed = any(before.parameters.get(k) != v for k, v in self.deployment.parameters.items())
+        # What failed with its rollback disabled has left resources that are not what the last deployment made of them.
+        return (changed or bool(self.stack.unfinished)) and self._resolved_differs(logical_id, declaration, record)
 
     def _resolved_differs(self, _logical_id: str, declaration: Mapping[str, Any], record: Record) -> bool:
-        return bool(self.resolver.resolve(declaration.get("Properties") or {}) != record.properties)
+        try:
+            return bool(self.resolver.resolve(declaration.get("Properties") or {}) != record.properties)
+        except TemplateError:
+            # It refers to what is still to be made.
+            return True
 
     # --- doing it
     def _job(self, logical_id: str, properties: Mapping[str, Any], suffix: str, deployment: Deployment) -> Job:
@@ -328,6 +333,8 @@ class Operation:
         kind: ResourceType,
         before: Deployment,
     ) -> None:
+        if self.stack.disable_rollback:
+            raise TemplateError("Replacement type updates not supported on stack with disable-rollback.")
         if kind.named_by and properties.get(kind.named_by, "") == old.properties.get(kind.named_by, None):
             raise TemplateError(
                 f"CloudFormation cannot update a stack when a custom-named resource requires replacing. "

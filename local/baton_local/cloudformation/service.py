@@ -19,6 +19,8 @@ from baton_local.cloudformation.stacks import GONE, ChangeSet, Deployment, Stack
 from baton_local.cloudformation.templates import TemplateError
 
 _WAIT_SECONDS = 20.0
+_PAUSED = ("CREATE_FAILED", "UPDATE_FAILED")
+"""Where an operation stays that failed with its rollback disabled."""
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
 
 ManagedPolicies = Callable[[str], dict[str, str]]
@@ -150,16 +152,31 @@ class CloudFormation:
         self._run(stack, lambda: self._create(stack, deployment), "CREATE_IN_PROGRESS")
         return stack
 
-    def update(self, stack: Stack, deployment: Deployment, credentials: Credentials) -> None:
+    def update(
+        self, stack: Stack, deployment: Deployment, credentials: Credentials, disable_rollback: bool = False
+    ) -> None:
         """Update a stack; raise TemplateError if nothing would change."""
-        self._check_idle(stack, "updated")
+        self._check_updatable(stack, disable_rollback)
         self.require_capabilities(deployment)
         operation = self._operation(stack, deployment)
         operation.validate()
         if self._unchanged(stack, deployment, operation):
             raise TemplateError("No updates are to be performed.")
-        stack.credentials = credentials
+        stack.credentials, stack.disable_rollback = credentials, disable_rollback
         self._run(stack, lambda: self._update(stack, deployment), "UPDATE_IN_PROGRESS")
+
+    def roll_back(self, stack: Stack, credentials: Credentials) -> None:
+        """Take back what failed with its rollback disabled; a stack that never was complete is deleted.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackStack.html
+        """
+        if stack.status not in _PAUSED:
+            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be rolled back.")
+        stack.credentials = credentials
+        if stack.ever_complete:
+            self._run(stack, lambda: self._roll_back(stack), "UPDATE_ROLLBACK_IN_PROGRESS")
+        else:
+            self._run(stack, lambda: self._delete(stack, frozenset()), "DELETE_IN_PROGRESS")
 
     def delete(self, stack: Stack, credentials: Credentials, retain: frozenset[str]) -> None:
         """Delete a stack."""
@@ -187,9 +204,18 @@ class CloudFormation:
                 )
 
     @staticmethod
-    def _check_idle(stack: Stack, verb: str) -> None:
-        if stack.busy or stack.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "CREATE_FAILED"):
-            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be {verb}.")
+    def _check_idle(stack: Stack) -> None:
+        if stack.busy or stack.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
+
+    def _check_updatable(self, stack: Stack, disable_rollback: bool) -> None:
+        self._check_idle(stack)
+        if stack.status in _PAUSED and not disable_rollback:
+            raise TemplateError(
+                f"This stack is currently in a non-terminal [{stack.status}] state. To update the stack from this "
+                f"state, please use the disable-rollback parameter with update-stack API. To rollback to the last "
+                f"known good state, use the rollback-stack API"
+            )
 
     @staticmethod
     def _unchanged(stack: Stack, deployment: Deployment, operation: Operation) -> bool:
@@ -246,7 +272,7 @@ class CloudFormation:
         if kind == "UPDATE":
             if stack is None or stack.status == "REVIEW_IN_PROGRESS":
                 raise TemplateError(f"Stack [{name}] does not exist")
-            self._check_idle(stack, "updated")
+            self._check_idle(stack)
             return stack
         if stack is not None and stack.status != "REVIEW_IN_PROGRESS":
             raise TemplateError(
@@ -268,11 +294,11 @@ class CloudFormation:
                 f"[{change_set.status}]"
             )
         stack, deployment = change_set.stack, change_set.deployment
+        if disable_rollback is None:
+            disable_rollback = change_set.on_failure == "DO_NOTHING"
         if change_set.kind == "UPDATE":
-            self._check_idle(stack, "updated")
-        stack.credentials = credentials
-        if disable_rollback is not None:
-            stack.disable_rollback = disable_rollback
+            self._check_updatable(stack, disable_rollback)
+        stack.credentials, stack.disable_rollback = credentials, disable_rollback
         change_set.execution_status = "EXECUTE_COMPLETE"
         stack.change_set_id = change_set.change_set_id
         self._change_sets = [c for c in self._change_sets if c.stack is not stack or c is change_set]
@@ -346,16 +372,26 @@ class CloudFormation:
         stack.become("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         operation.clean_up()
         stack.deployment = deployment
+        stack.unfinished.clear()
         stack.become("UPDATE_COMPLETE")
 
     @staticmethod
     def _failed_update(stack: Stack, operation: Operation, reason: str, outputs: list[dict[str, str]]) -> None:
+        def undo() -> list[str]:
+            stack.outputs = outputs
+            return operation.roll_back()
+
+        stack.unfinished.append(undo)
         if stack.disable_rollback:
             stack.become("UPDATE_FAILED", reason)
             return
         stack.become("UPDATE_ROLLBACK_IN_PROGRESS", reason)
-        stack.outputs = outputs
-        failures = operation.roll_back()
+        CloudFormation._roll_back(stack)
+
+    @staticmethod
+    def _roll_back(stack: Stack) -> None:
+        failures = [failure for undo in reversed(stack.unfinished) for failure in undo()]
+        stack.unfinished.clear()
         if failures:
             stack.become("UPDATE_ROLLBACK_FAILED", "; ".join(failures))
         else:

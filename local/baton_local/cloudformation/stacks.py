@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,8 @@ from baton_local.cloudformation.templates import Template
 
 IN_PROGRESS = "_IN_PROGRESS"
 GONE = "DELETE_COMPLETE"
+_KIND = "AWS::CloudFormation::Stack"
+_STABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
 
 
 def now() -> datetime:
@@ -107,6 +109,8 @@ class Stack:
     notification_arns: list[str] = field(default_factory=list)
     disable_rollback: bool = False
     termination_protection: bool = False
+    unfinished: list[Callable[[], list[str]]] = field(default_factory=list)
+    """How to take back each operation that failed with its rollback disabled; each returns what it could not."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -120,10 +124,15 @@ class Stack:
         """Whether something is going on."""
         return self.status.endswith(IN_PROGRESS) and self.status != "REVIEW_IN_PROGRESS"
 
+    @property
+    def ever_complete(self) -> bool:
+        """Whether there is a state to go back to."""
+        return any(e.resource_type == _KIND and e.status in _STABLE for e in self.events)
+
     def become(self, status: str, reason: str = "") -> None:
         """Take a status, and write it down."""
         self.status, self.reason = status, reason
-        self.add_event(self.name, self.stack_id, "AWS::CloudFormation::Stack", status, reason)
+        self.add_event(self.name, self.stack_id, _KIND, status, reason)
 
     def add_event(self, logical_id: str, physical_id: str, kind: str, status: str, reason: str = "") -> None:
         """Write down what happened to a resource or to the stack itself."""

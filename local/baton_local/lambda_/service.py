@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,8 @@ from baton_local.seams import register, replace
 _MODELS = "moto.awslambda.models"
 _ACCESS_KEY = re.compile(r"Credential=([^/%]+)[/%]")
 _VARIABLES_BYTES = 4096
+_NOT_CONTENT = frozenset({"FunctionArn", "LastModified", "LastUpdateStatus", "State", "Version"})
+"""What differs between a function and its version although neither its code nor its configuration does."""
 
 
 class LambdaService:
@@ -52,6 +55,7 @@ class LambdaService:
         """Open the seams."""
         _keep_layers()
         _keep_configuration()
+        _publish_by_content()
         self._replace_invocation()
         self._replace_mappings()
 
@@ -208,6 +212,7 @@ def _keep_configuration() -> None:
             _check_role(spec["Role"], needs_of_function(_place(account_id, region), spec))
         create(model, account_id, spec, region, version)
         model.baton_dead_letters = spec.get("DeadLetterConfig") or {}
+        model.baton_published = 0
 
     def update_configuration(model: Any, config_updates: dict[str, Any]) -> Any:
         _check_variables(config_updates)
@@ -236,6 +241,35 @@ def _keep_configuration() -> None:
     put_config = replace(
         _MODELS, "LambdaBackend.put_function_event_invoke_config", put_event_config, ("self", "function_name", "config")
     )
+
+
+def _publish_by_content() -> None:
+    """Publish only what is not what the last version is, also where it was changed and changed back; count ever on.
+
+    "Lambda doesn't publish a version if the function's configuration and code haven't changed since the last version."
+    https://docs.aws.amazon.com/lambda/latest/api/API_PublishVersion.html
+    """
+
+    def publish_version(storage: Any, name_or_arn: str, description: str = "") -> Any:
+        latest = storage.get_function_by_name_or_arn_forbid_qualifier(name_or_arn)
+        versions, content = storage._functions[latest.function_name]["versions"], _content(latest)
+        if versions and versions[-1].baton_content == content:
+            return versions[-1]
+        latest.baton_published += 1
+        version = copy.copy(latest)
+        version.set_version(latest.baton_published)
+        version.description, version.baton_content = description or latest.description, content
+        versions.append(version)
+        storage._arns[version.function_arn] = version
+        return version
+
+    replace(_MODELS, "LambdaStorage.publish_version", publish_version, ("self", "name_or_arn", "description"))
+
+
+def _content(model: Any) -> str:
+    """Return a function's code (by its hash) and configuration, to compare with another's."""
+    kept = {name: value for name, value in model.get_configuration().items() if name not in _NOT_CONTENT}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _place(account_id: str, region: str) -> str:

@@ -482,6 +482,69 @@ def test_a_failed_update_goes_back(cloud: Cloud, cfn):
     cfn.delete_stack(StackName="back")
 
 
+BROKEN = QUEUES.replace("Outputs:", "  Bad: {Type: AWS::SQS::Queue, DependsOn: Two, Properties: {Speed: 9}}\nOutputs:")
+
+
+def keep_what_was_done(cfn: Any, name: str, body: str, **parameters: str) -> str:
+    """Update a stack with its rollback disabled; return its status."""
+    given = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+    cfn.update_stack(StackName=name, TemplateBody=body, Parameters=given, DisableRollback=True)
+    return str(stack(cfn, name)["StackStatus"])
+
+
+def visibility(cloud: Cloud, cfn: Any, name: str) -> str:
+    url = resources(cfn, name)["One"]
+    attributes = cloud.client("sqs", REGION).get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
+    return str(attributes["Attributes"]["VisibilityTimeout"])
+
+
+def test_a_failed_update_without_rollback_goes_on_only_without_rollback(cloud: Cloud, cfn):
+    create(cfn, "paused", QUEUES)
+    assert keep_what_was_done(cfn, "paused", BROKEN, Seconds="99") == "UPDATE_FAILED"
+    assert visibility(cloud, cfn, "paused") == "99"
+    with pytest.raises(ClientError, match=r"non-terminal \[UPDATE_FAILED\] state.*rollback-stack API"):
+        update(cfn, "paused", QUEUES, Seconds="98")
+    change = cfn.create_change_set(StackName="paused", ChangeSetName="again", TemplateBody=QUEUES)
+    with pytest.raises(ClientError, match=r"non-terminal \[UPDATE_FAILED\] state"):
+        cfn.execute_change_set(ChangeSetName=change["Id"])
+    assert keep_what_was_done(cfn, "paused", QUEUES, Seconds="98") == "UPDATE_COMPLETE"
+    with pytest.raises(ClientError, match="can not be rolled back"):
+        cfn.rollback_stack(StackName="paused")
+    assert update(cfn, "paused", QUEUES, Seconds="97")["StackStatus"] == "UPDATE_COMPLETE"
+    cfn.delete_stack(StackName="paused")
+
+
+def test_what_failed_without_rollback_can_be_rolled_back(cloud: Cloud, cfn):
+    create(cfn, "taken-back", QUEUES)
+    for seconds in ("99", "98"):
+        assert keep_what_was_done(cfn, "taken-back", BROKEN, Seconds=seconds) == "UPDATE_FAILED"
+    cfn.rollback_stack(StackName="taken-back")
+    assert stack(cfn, "taken-back")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert visibility(cloud, cfn, "taken-back") == "30"
+    assert update(cfn, "taken-back", QUEUES, Seconds="45")["StackStatus"] == "UPDATE_COMPLETE"
+    cfn.delete_stack(StackName="taken-back")
+
+
+def test_nothing_is_replaced_while_rollback_is_disabled(cloud: Cloud, cfn):
+    create(cfn, "replacing", QUEUES)
+    before = resources(cfn, "replacing")["One"]
+    assert keep_what_was_done(cfn, "replacing", QUEUES, Name="another") == "UPDATE_FAILED"
+    assert reasons(cfn, "replacing")["One"] == "Replacement type updates not supported on stack with disable-rollback."
+    assert resources(cfn, "replacing")["One"] == before
+    cfn.rollback_stack(StackName="replacing")
+    assert update(cfn, "replacing", QUEUES, Name="another")["StackStatus"] == "UPDATE_COMPLETE"
+    cfn.delete_stack(StackName="replacing")
+
+
+def test_a_stack_that_never_was_complete_is_deleted_by_its_rollback(cfn):
+    created = cfn.create_stack(StackName="half-made", TemplateBody=BROKEN, DisableRollback=True)["StackId"]
+    assert stack(cfn, "half-made")["StackStatus"] == "CREATE_FAILED"
+    with pytest.raises(ClientError, match=r"non-terminal \[CREATE_FAILED\] state"):
+        update(cfn, "half-made", QUEUES)
+    cfn.rollback_stack(StackName="half-made")
+    assert stack(cfn, created)["StackStatus"] == "DELETE_COMPLETE"
+
+
 def test_an_update_without_a_change_is_refused(cfn):
     create(cfn, "same", QUEUES)
     with pytest.raises(ClientError, match="No updates are to be performed"):
@@ -576,6 +639,34 @@ def test_a_new_version_of_an_unchanged_function_is_refused(cloud: Cloud, cfn, co
     appconfig = cloud.client("appconfig", REGION)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         appconfig.get_application(ApplicationId=application)
+
+
+def test_a_version_that_a_rollback_left_is_in_the_way_of_the_same_deployment(cloud: Cloud, cfn, code):
+    """SAM's versions are retained, and Lambda publishes nothing that is what the last version is.
+
+    https://github.com/serverless/serverless/issues/9001
+    """
+    lambdas = cloud.client("lambda", REGION)
+    first = create(cfn, "retried", VERSIONED)["Out"]["Version"]
+    function = first.split(":")[-2]
+    second = VERSIONED.replace("v1.zip", "v2.zip")
+    failing = second.replace(
+        "Outputs:", "  Bad: {Type: AWS::SQS::Queue, DependsOn: FunctionAliaslive, Properties: {Speed: 1}}\nOutputs:"
+    )
+
+    assert update(cfn, "retried", failing)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert lambdas.get_alias(FunctionName=function, Name="live")["FunctionVersion"] == "1"
+    versions = lambdas.list_versions_by_function(FunctionName=function)["Versions"]
+    assert [version["Version"] for version in versions] == ["$LATEST", "1", "2"]
+
+    assert update(cfn, "retried", second)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    message = "A version for this Lambda function exists ( 2 ). Modify the function to create a new version."
+    assert message in reasons(cfn, "retried").values()
+
+    lambdas.delete_function(FunctionName=function, Qualifier="2")
+    third = update(cfn, "retried", second)
+    assert (third["StackStatus"], third["Out"]["Version"][-2:]) == ("UPDATE_COMPLETE", ":3")
+    cfn.delete_stack(StackName="retried")
 
 
 def test_a_bucket_that_is_not_empty_is_not_deleted(cloud: Cloud, cfn):

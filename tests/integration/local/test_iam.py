@@ -405,10 +405,12 @@ def test_an_encrypted_queue_needs_a_key_that_lets_the_service_in(cloud: Cloud):
         "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
         "Resource": "*",
     }
-    kms.put_key_policy(
-        KeyId=key, PolicyName="default", Policy=json.dumps({"Version": "2012-10-17", "Statement": [root, events]})
-    )
-    assert iam.service_may("events.amazonaws.com", "sqs:SendMessage", queue, rule)
+    bounded = {**events, "Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT}}}
+    for statement in (bounded, events):
+        document = {"Version": "2012-10-17", "Statement": [root, statement]}
+        kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(document))
+        decision = iam.service_may("events.amazonaws.com", "sqs:SendMessage", queue, rule)
+        assert bool(decision) == (statement is events)
 
 
 # --- pods

@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from baton_local.accounts import ADMINISTRATOR
 from baton_local.cloud import CloudError, EmbeddedCloud
 from baton_local.dials import Dials
 from baton_local.server import free_port
@@ -52,6 +53,23 @@ def test_it_answers_in_every_partition(cloud: EmbeddedCloud, region: str, partit
         f"arn:{partition}:lambda:{region}:{cloud.account_id}:function:{name}",
         f"arn:{partition}:sts::{cloud.account_id}:assumed-role/role-{name}/{name}",
     ]
+
+
+def test_a_request_whose_sender_is_gone_before_it_is_whole_is_none(cloud: EmbeddedCloud) -> None:
+    """A pod that is killed while it asks was not denied anything, and half an object is no object."""
+    cloud.client("s3", REGION).create_bucket(Bucket="half", CreateBucketConfiguration={"LocationConstraint": REGION})
+    host, _, port = cloud.url.removeprefix("http://").partition(":")
+    for body in (b"whole", b"half"):
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"PUT /half/{body.decode()} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 5\r\n"
+            signed = "Authorization: AWS4-HMAC-SHA256 Credential={}/20260101/{}/s3/aws4_request, Signature=0\r\n\r\n"
+            key = ADMINISTRATOR.access_key_id
+            connection.sendall((head + signed.format(key, REGION)).encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(100)
+        assert answer[:12] == (b"HTTP/1.1 200" if body == b"whole" else b"")
+    listed = cloud.client("s3", REGION).list_objects_v2(Bucket="half")["Contents"]
+    assert [entry["Key"] for entry in listed] == ["whole"]
 
 
 def test_its_environment_is_all_that_another_process_needs(
