@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from baton_local.dials import Dials
 from baton_local.run import NotStarted, Result, Run
 from baton_local.soak import Soaker
 from baton_local.soak_stories import cast
+from baton_local.stopping import Stop
 
 DEFAULT_REGION = "eu-west-1"
 SPEED = 200.0
@@ -248,7 +248,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _up(chosen: argparse.Namespace) -> int:
     screen = Screen()
-    stop = threading.Event()
+    stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         _check_files(chosen)

@@ -56,6 +56,8 @@ def new_interpreter(arguments: Sequence[str], log: IO[bytes]) -> Process:
         stdout=log,
         stderr=log,
         env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        # An interrupt at the terminal is for the command alone, which then stops the cloud with all that it started.
+        process_group=0,
     )
 
 

@@ -206,11 +206,19 @@ def package(built: Build, upload: Callable[[Path], str]) -> str:
     """Return the template with every local artefact uploaded; ``upload`` gets a file and returns its S3 URI."""
     template = load(built.template.read_text())
     for resource in template["Resources"].values():
-        name = _ARTEFACT_PROPERTIES.get(resource["Type"])
-        uri = resource.get("Properties", {}).get(name) if name else None
+        name = _ARTEFACT_PROPERTIES.get(resource["Type"], "")
+        uri = resource.get("Properties", {}).get(name)
         if isinstance(uri, str) and not uri.startswith("s3://"):
-            resource["Properties"][name] = upload(_artefact(built, uri))
+            resource["Properties"][name] = _reference(name, upload(_artefact(built, uri)))
     return json.dumps(template)
+
+
+def _reference(name: str, uri: str) -> str | dict[str, str]:
+    """Return how ``sam package`` refers to an artefact; ``sam delete`` reads a definition's in no other form."""
+    if name != "DefinitionUri":
+        return uri
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
 
 
 def _bucket(s3: Any, account_id: str, region: str) -> str:

@@ -26,6 +26,7 @@ from baton_local.accounts import ADMINISTRATOR
 from baton_local.context import ACCOUNT_ID, CloudContext
 from baton_local.dials import Dials
 from baton_local.seams import SeamError, check_moto_version, register
+from baton_local.stopping import Stop
 
 SERVICES = (
     *("iam", "lambda_", "bus", "s3_events", "schedules", "stepfunctions", "cloudformation", "sagemaker", "kfp"),
@@ -38,7 +39,7 @@ SERVICES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an embedded cloud until it is told to stop; return the exit code."""
     options = _parse(arguments)
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if options.exit_with_parent:
@@ -117,7 +118,7 @@ def _prepare_environment(context: CloudContext) -> None:
     os.environ.update(ADMINISTRATOR.environment(), MOTO_PORT=str(context.port), AWS_EC2_METADATA_DISABLED="true")
 
 
-def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleType], stop: threading.Event) -> None:
+def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleType], stop: Stop) -> None:
     _prepare_environment(context)
     check_moto_version()
     register("moto.core.config", "default_user_config", dict)["stepfunctions"] = {"execute_state_machine": True}
@@ -136,7 +137,7 @@ def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleT
     server.shutdown()
 
 
-def _watch_parent(stop: threading.Event) -> None:
+def _watch_parent(stop: Stop) -> None:
     # The buffered standard input would hold a lock that the interpreter wants when it ends.
     while os.read(0, 1024):
         pass

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from baton_local import datasets
-from tests.e2e.conftest import ENDED_WELL, FIELDS, GRAPH, QUICK
+from tests.e2e.conftest import ENDED_WELL, FIELDS, GRAPH, QUICK, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("command")]
 
@@ -45,3 +48,38 @@ def test_the_command_fails_with_a_run_that_fails(tmp_path: Path) -> None:
     assert (result["status"], result["error"], result["leftovers"]) == ("FAILED", "InvalidDataset", [])
     assert "is not a pickle" in result["cause"]
     assert "InvalidDataset" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux shows the environment of processes")
+def test_an_interrupt_at_the_terminal_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    dataset = datasets.small(tmp_path / "small.pkl.gz", 1200)
+    (tmp_path / "tmp").mkdir()
+    mark = f"BATON_TEST={tmp_path}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "baton_cli.main", "local", "run", "--dataset", str(dataset)],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "BATON_TEST": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    assert any("Await tuning" in line for line in process.stdout)
+    assert len(marked(mark)) > 1
+    # As a terminal does: to the command and to all that it has in its own process group.
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    wait_until(lambda: not marked(mark), "a process outlives the command", seconds=3)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes that have something in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found

@@ -117,6 +117,20 @@ def test_every_row_of_the_upload_is_trained_on(stage: Stage, stories: Stories) -
     assert report["receipt"]["complete"]
 
 
+def test_each_function_logs_each_of_its_lines_once_and_as_json(stage: Stage, stories: Stories) -> None:
+    run_id = succeeded(stories.upload.result()).run_id
+    pages = (
+        stage.deployment.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/baton")
+    )
+    messages = [event["message"] for page in pages for event in page["events"]]
+    lines = [json.loads(message) for message in messages if message.startswith("{")]
+    planned = [
+        line for line in lines if line.get("correlation_id") == run_id and line["message"] == "The run is planned."
+    ]
+    assert len(planned) == 1
+    assert not [message for message in messages if message.startswith(("[INFO]", "[WARNING]"))]
+
+
 def test_the_topic_is_told_how_the_run_ended(stage: Stage, stories: Stories) -> None:
     result = succeeded(stories.upload.result())
     told = [json.loads(text) for text in stories.topic.hear() if text.startswith("{")]

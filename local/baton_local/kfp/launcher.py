@@ -84,6 +84,8 @@ class Launcher:
             stderr=log,
             env=environment,
             cwd=Path(__file__).parent,
+            # An interrupt at the terminal must not end it before it has ended its runs.
+            process_group=0,
         )
 
 

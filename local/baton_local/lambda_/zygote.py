@@ -17,6 +17,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import pkgutil
 import runpy
@@ -32,6 +33,9 @@ _SERVICES = ("dynamodb", "s3", "sagemaker", "sagemaker-runtime", "sns", "sqs", "
 """What functions call: the API models of these are parsed once, here."""
 
 _MODELS = ("service-2", "endpoint-rule-set-1", "paginators-1")
+
+_STAND_IN = logging.NullHandler()
+"""Stands on the root logger for the runtime's handler, which is there on AWS before a function is imported."""
 
 _MOST = 1 << 16
 """The longest request for a zygote, in bytes; a function has at most 4 kB of variables."""
@@ -151,6 +155,8 @@ def _import_function(handler: str, loader: Any) -> None:
 
     The runtime client itself is left out: AWS's reads the address of its Runtime API when it is loaded.
     """
+    # Powertools puts a filter on the handlers that it finds, or each of its lines would be logged by the root, too.
+    logging.getLogger().addHandler(_STAND_IN)
     module = handler.rpartition(".")[0].replace("/", ".")
     with contextlib.suppress(Exception, SystemExit):
         importlib.import_module(module)
@@ -161,6 +167,20 @@ def _import_function(handler: str, loader: Any) -> None:
         sys.modules["boto3"].setup_default_session(botocore_session=session)
     # So that no collection touches, and thereby copies, the memory that the sandboxes share.
     gc.freeze()
+
+
+def _await_runtimes_handler() -> None:
+    """Let the handler that the runtime is about to add take the place, and the filters, of its stand-in."""
+    root = logging.getLogger()
+    root.removeHandler(_STAND_IN)
+
+    def add_first(hdlr: logging.Handler) -> None:
+        vars(root).pop("addHandler")
+        for each in _STAND_IN.filters:
+            hdlr.addFilter(each)
+        root.addHandler(hdlr)
+
+    vars(root)["addHandler"] = add_first
 
 
 def _wake_on_child_exit() -> int:
@@ -186,6 +206,7 @@ def _be_sandbox(request: dict[str, Any], client: str, handler: str, answers: int
             # What was imported may have looked for the folder before this sandbox had its own.
             tempfile.tempdir = None
         sys.argv = [client, handler]
+        _await_runtimes_handler()
         if client.endswith(".py"):
             runpy.run_path(client, run_name="__main__")
         else:
