@@ -375,7 +375,9 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
 
 
 def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Iterator[Finding]:
-    """The roles of the functions that call Kubeflow Pipelines are let into the cluster."""
+    """The roles of the functions that call Kubeflow Pipelines are let into the cluster, and their group further on."""
+    # First, since who may not look at access entries may still ask this.
+    yield from check_proxy_access(patient, name, cluster)
     mode = (cluster.get("accessConfig") or {}).get("authenticationMode", "CONFIG_MAP")
     if mode not in ENTRY_MODES:
         text = f"{name} takes no access entries: its authentication mode is {mode}."
@@ -384,7 +386,6 @@ def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> 
         return
     for role in patient.outputs["KfpClientRoleArns"].split(","):
         yield _access_of(patient, name, role)
-    yield from check_proxy_access(patient, name, cluster)
 
 
 def _access_of(patient: Patient, cluster: str, role: str) -> Finding:

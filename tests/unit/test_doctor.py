@@ -633,9 +633,9 @@ def test_the_functions_are_let_into_the_cluster(proxied: FakeAws) -> None:
     assert {finding.state for finding in findings} == {OK}
     access = [finding.detail for finding in findings if finding.check == "cluster access"]
     assert access == [
+        "baton-kfp may use the proxy of ml-pipeline:http in kubeflow",
         "baton-LaunchPipelineRole-1 is in baton-kfp",
         "baton-CleanUpRole-1 is in baton-kfp",
-        "baton-kfp may use the proxy of ml-pipeline:http in kubeflow",
     ]
     assert proxied.called("eks.describe_access_entry")[0] == {"clusterName": "flow", "principalArn": CLIENTS[0]}
 
@@ -704,6 +704,15 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
     words = ["bash", "-c", command]
     return subprocess.run(words, cwd=folder, env=path, timeout=30, capture_output=True, check=False)
+
+
+def test_a_group_that_is_not_bound_is_found_without_the_right_to_see_access_entries(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied.answers["eks.describe_access_entry"] = refusal("AccessDeniedException")
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: False)
+    finding = the(look(proxied), "cluster access", WRONG)
+    assert finding.detail.startswith("baton-kfp may not get nor create the proxy of ")
 
 
 @pytest.mark.parametrize("error", [KfpRefused("cannot create resource subjectaccessreviews"), Unreached("timed out")])
