@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 _GONE = {
     *("ResourceNotFoundException", "ResourceNotFound", "NoSuchEntity", "NoSuchBucket", "StateMachineDoesNotExist"),
@@ -28,6 +30,22 @@ COMMANDS = ".venv/bin/"
 """Where `make setup` puts the commands: what is printed can be pasted in a checkout, as the README writes it."""
 
 
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""What the AWS CLI reads the region from, in this order; boto3 reads the second one only."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where region and credentials come from, which is where wrong ones are changed.
+
+    ``region``: ``--region``, a variable's name, or empty for a file; ``credentials``: botocore's name of the way, such
+    as ``env`` or ``sso``, or empty where there are none.
+    """
+
+    region: str = ""
+    credentials: str = ""
+
+
 class Clients:
     """Makes each client once; calling it gives the client of a service.
 
@@ -37,6 +55,14 @@ class Clients:
     def __init__(self, session: boto3.Session) -> None:
         self._session = session
         self._made: dict[tuple[str, float | None], Any] = {}
+
+    @property
+    def credentials_from(self) -> str:
+        """The way in which botocore found the credentials; empty where it finds none."""
+        try:
+            return str(getattr(self._session.get_credentials(), "method", "") or "")
+        except BotoCoreError:
+            return ""
 
     def __call__(self, service: str, patience: float | None = None) -> Any:
         """Return the client of a service."""
@@ -151,10 +177,19 @@ class Account:
 
 def open_account(options: argparse.Namespace) -> tuple[Clients, str, str]:
     """Return clients, region and stack name that the options of ``add_options`` name; raises NoRegion."""
-    session = boto3.Session(profile_name=options.profile, region_name=options.region)
+    variable = region_origin(options)
+    region = options.region or os.environ.get(variable)
+    session = boto3.Session(profile_name=options.profile, region_name=region)
     if not session.region_name:
         raise NoRegion("No region is configured: give --region, or set AWS_REGION.")
     return Clients(session), session.region_name, options.stack_name
+
+
+def region_origin(options: argparse.Namespace) -> str:
+    """Return where the region comes from: ``--region``, a variable's name, or empty for a configuration file."""
+    if options.region:
+        return "--region"
+    return next((name for name in REGION_VARIABLES if os.environ.get(name)), "")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.exceptions import BotoCoreError, ClientError, UnknownRegionError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from baton.catalogue import Catalogue, Pipeline
-from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld
+from baton.catalogue import Pipeline
+from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable
 from baton.kfp import connect
 from baton.kfp.access import SecretAccess
-from baton.kfp.answers import LOGIN_PAGE
+from baton.kfp.answers import LOGIN_PAGE, NO_API, is_busy
 from baton.kfp.client import KfpClient
 from baton.kfp.transport import Unanswered, Unreached
 from baton.settings import Settings
-from baton_cli.account import COMMANDS, Account, counted, is_gone, there_are
-from baton_cli.configurations import Configurations
-from baton_cli.drained import between_runs, drain_command, enable_uploads, must_wait
+from baton_cli.account import COMMANDS, counted, is_gone, there_are
+from baton_cli.drained import drain_command, enable_uploads, must_wait
+from baton_cli.identity import check_identity
+from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, judge, sentence
+from baton_cli.proxy_access import KFP_GROUP, check_proxy_access
+from baton_cli.stack import check_stack
 from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
-
-OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
 STAGES = {"training": "training", "tuning": "training", "endpoint": "endpoint", "transform": "transform"}
 """Which parameters of a pipeline say what instances a stage takes."""
@@ -44,9 +41,6 @@ POD_IDENTITY_AGENT = "eks-pod-identity-agent"
 https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
 """
 
-KFP_GROUP = "baton-kfp"
-"""The Kubernetes group that deploy/kubernetes/kfp-proxy-access.yaml lets in."""
-
 ENTRY_MODES = ("API", "API_AND_CONFIG_MAP")
 """The authentication modes in which a cluster heeds access entries.
 
@@ -54,122 +48,23 @@ https://docs.aws.amazon.com/eks/latest/userguide/setting-up-access-entries.html
 """
 
 _SAGEMAKER = "sagemaker.amazonaws.com"
-_VERSION = re.compile(r'"(arn:[\w-]+:lambda:[^"]*:function:([^":]+):\d+)"')
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found; ``mend`` is a command, or an empty text where there is nothing to mend."""
-
-    check: str
-    state: str
-    detail: str
-    mend: str = ""
-
-
-class Patient(Account):
-    """The account, the region and the stack that are looked at.
-
-    ``kfp_url`` and ``cluster`` are where to look before there is a stack, or instead of its own URL;
-    ``configurations`` are those of samconfig.toml.
-    """
-
-    def __init__(
-        self,
-        client: Callable[..., Any],
-        region: str,
-        stack_name: str,
-        catalogue: Catalogue,
-        kfp_url: str = "",
-        cluster: str = "",
-        configurations: Configurations | None = None,
-        profile: str = "",
-    ) -> None:
-        super().__init__(client, region, stack_name, profile)
-        self.catalogue = catalogue
-        self.configurations = configurations or Configurations()
-        self.kfp_url = kfp_url
-        self.cluster = cluster
-
-    @cached_property
-    def identity(self) -> Mapping[str, str]:
-        """Who the credentials are."""
-        answer: Mapping[str, str] = self.client("sts").get_caller_identity()
-        return answer
-
-    @property
-    def pipelines(self) -> list[Pipeline]:
-        """The pipelines of this checkout."""
-        return [self.catalogue.get(name) for name in self.catalogue.names]
-
-    @property
-    def partition(self) -> str:
-        """The partition of the credentials: aws, aws-cn, …"""
-        return self.identity["Arn"].split(":")[1]
-
-    @property
-    def url_suffix(self) -> str:
-        """The suffix of the partition's addresses."""
-        partitions = botocore.session.get_session().get_data("partitions")["partitions"]
-        return str({each["id"]: each["outputs"]["dnsSuffix"] for each in partitions}[self.partition])
-
-    @property
-    def deployed(self) -> bool:
-        """Whether there is a stack that was deployed to its end once, and that can be seen."""
-        try:
-            return bool(self.outputs)
-        except (ClientError, BotoCoreError):
-            return False
-
-    @cached_property
-    def launcher(self) -> Mapping[str, Any]:
-        """The configuration of the function that launches pipelines, in the version that the state machine calls."""
-        function = self.resources["LaunchPipelineFunction"]
-        machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=self.outputs["StateMachineArn"])
-        called = {name: version for version, name in _VERSION.findall(machine["definition"])}
-        wanted = called.get(function, function)
-        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
-        return answer
-
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings of the deployed function that launches pipelines."""
-        return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
-
-    @cached_property
-    def runs_under_way(self) -> int:
-        """How many runs have not ended, or were not cleaned up to the end; raises botocore's errors."""
-        return len({*self.running("StateMachineArn"), *(row["execution_arn"] for row in self.unfinished())})
-
-    def deploy(self, *parameters: str) -> str:
-        """Return the command that deploys again, with some parameters changed and the others as they are."""
-        return f"{_BUILD} && {self._sam_deploy(*parameters)}"
-
-    def deploy_between_runs(self, *parameters: str) -> str:
-        """Return the command that does the same on a drained stack; a build that fails leaves the uploads alone."""
-        return f"{_BUILD} && {between_runs(self, self._sam_deploy(*parameters))}"
-
-    def deploy_first(self) -> str:
-        """Return the command that deploys for the first time, and asks for the parameters."""
-        return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
-
-    def _sam_deploy(self, *parameters: str) -> str:
-        overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
-        return f"{COMMANDS}sam deploy {self.configurations.options(self)}{overrides}"
-
-
-_BUILD = "make build"
-"""Unbuilt, the template names folders in which no function can run."""
 
 Check = Callable[[Patient], Iterator[Finding]]
+
+
+FIRST = ("region", "identity")
+"""The findings without which nothing else can be looked at."""
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
     """Yield every finding; a check that cannot look says so and the others go on.
 
-    Raises botocore's errors where the credentials do not even say who they are.
+    Where the region or the credentials are no good, what is wrong with them is all that there is to find.
     """
-    yield from check_identity(patient)
+    identity = list(check_identity(patient))
+    yield from identity
+    if identity[-1].state != OK:
+        return
     first: tuple[Check, ...] = (check_images, check_quotas, check_plan, check_stack)
     for check in first:
         yield from _guarded(check, patient)
@@ -179,14 +74,10 @@ def examine(patient: Patient) -> Iterator[Finding]:
         yield from _guarded(check, patient)
 
 
-def _judge(check: str, good: bool, right: str, wrong: str, mend: str) -> Finding:
-    return Finding(check, OK, right) if good else Finding(check, WRONG, wrong, mend)
-
-
 def _deployed_again(patient: Patient, check: str, state: str, text: str, *overrides: str) -> Finding:
     """Return a finding that a deployment with other parameters mends, at a time at which runs under way allow it."""
     runs, waiting = _runs_in_words(patient), must_wait(overrides)
-    mend, parts = patient.deploy(*overrides), [_sentence(text), _keep_it(patient)]
+    mend, parts = patient.deploy(*overrides), [sentence(text), _keep_it(patient)]
     if runs and waiting:
         *others, last = waiting
         names = f"{', '.join(others)} and {last}" if others else last
@@ -199,7 +90,7 @@ def _deployed_again(patient: Patient, check: str, state: str, text: str, *overri
 
 def _replaced(patient: Patient, check: str, text: str, *overrides: str) -> Finding:
     """Return a finding that other parameters mend at once: with the present ones no clean-up ends, so no drain."""
-    runs, parts = _runs_in_words(patient), [_sentence(text), _keep_it(patient)]
+    runs, parts = _runs_in_words(patient), [sentence(text), _keep_it(patient)]
     if runs:
         parts.append(f"{runs} under way; clean-ups that start after the deployment can look again.")
     return Finding(check, WRONG, " ".join(parts), patient.deploy(*overrides))
@@ -227,10 +118,6 @@ def _runs_under_way(patient: Patient) -> int | None:
         return None
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?")) else f"{text}."
-
-
 _MAKE_AGAIN = (
     "Make it again by hand under the same name, or drain and delete the stack and deploy it anew (docs/operations.md)."
 )
@@ -244,7 +131,7 @@ def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
         if is_gone(error):
             # A deployment leaves alone what the template has not changed, so it would not make it again.
             yield Finding(
-                name, WRONG, f"What the stack made does not exist any more: {_sentence(str(error))} {_MAKE_AGAIN}"
+                name, WRONG, f"What the stack made does not exist any more: {sentence(str(error))} {_MAKE_AGAIN}"
             )
         else:
             yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
@@ -255,53 +142,49 @@ def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
 # --- before deploying -------------------------------------------------------------------------------------------------
 
 
-def check_identity(patient: Patient) -> Iterator[Finding]:
-    """Region and partition belong together."""
-    arn = patient.identity["Arn"]
-    who = f"{arn.split(':')[5].rpartition('/')[2]} of {arn.split(':')[4]} in {patient.region}"
-    try:
-        expected = botocore.session.get_session().get_partition_for_region(patient.region)
-    except UnknownRegionError:
-        mend = f"aws configure set region REGION{patient.as_chosen}"
-        yield Finding("identity", WRONG, f"{who}: there is no such region.", mend)
-        return
-    yield _judge(
-        "identity",
-        patient.partition == expected,
-        who,
-        f"{who}: these credentials are of another partition than the region.",
-        "aws configure --profile PROFILE && export AWS_PROFILE=PROFILE",
-    )
-
-
 def check_images(patient: Patient) -> Iterator[Finding]:
-    """The built-in algorithm's image is known for the region."""
+    """The built-in algorithm's image is known for the region; runs have the pipelines of the last deployment."""
+    deploy = f" && {patient.deploy()}" if patient.deployed else ""
     for pipeline in patient.pipelines:
         image = pipeline.images.uri(patient.region, patient.url_suffix)
-        yield _judge(
+        yield judge(
             "image",
             bool(image),
             str(image),
             f"{pipeline.name} knows no image account for {patient.region}: add the one that AWS documents, or let each "
             "run name an image by parameters.training_image, from a repository called kmeans.",
-            f"${{EDITOR:-vi}} pipelines/{pipeline.name}/pipeline.toml",
+            f"${{EDITOR:-vi}} pipelines/{pipeline.name}/pipeline.toml{deploy}",
         )
 
 
 def check_quotas(patient: Patient) -> Iterator[Finding]:
     """The account may start the instances that each pipeline takes at once."""
-    pages = patient.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
-    quotas = {quota["QuotaName"]: quota for page in pages for quota in page["Quotas"]}
-    for pipeline in patient.pipelines:
-        for (kind, instance), count in instances_at_once(pipeline).items():
-            name = f"{instance} for {kind} job usage" if kind != "endpoint" else f"{instance} for endpoint usage"
-            yield _quota(name, quotas.get(name), count, patient.here)
+    quotas = _quotas_by_name(patient, "list_service_quotas")
+    needed = {
+        f"{instance} for {kind}{'' if kind == 'endpoint' else ' job'} usage": (instance, count)
+        for pipeline in patient.pipelines
+        for (kind, instance), count in instances_at_once(pipeline).items()
+    }
+    if not needed.keys() <= quotas.keys():
+        # Of some quotas AWS keeps only the default, until one is granted more; those it lists apart.
+        quotas = {**_quotas_by_name(patient, "list_aws_default_service_quotas"), **quotas}
+    for name, (instance, count) in needed.items():
+        yield _quota(name, quotas.get(name), count, instance, patient.here)
 
 
-def _quota(name: str, quota: Mapping[str, Any] | None, count: int, here: str) -> Finding:
+def _quotas_by_name(patient: Patient, operation: str) -> dict[str, Mapping[str, Any]]:
+    pages = patient.client("service-quotas").get_paginator(operation).paginate(ServiceCode="sagemaker")
+    return {quota["QuotaName"]: quota for page in pages for quota in page["Quotas"]}
+
+
+def _quota(name: str, quota: Mapping[str, Any] | None, count: int, instance: str, here: str) -> Finding:
     if quota is None:
-        return Finding("quota", UNKNOWN, f"Service Quotas does not list {name}.")
-    return _judge(
+        query = shlex.quote(f"Quotas[?contains(QuotaName, '{instance}')].[QuotaName, Value]")
+        list_them = (
+            f"aws service-quotas list-aws-default-service-quotas --service-code sagemaker --query {query} {here}"
+        )
+        return Finding("quota", UNKNOWN, f"Service Quotas lists no {name}: is it offered in this region?", list_them)
+    return judge(
         "quota",
         quota["Value"] >= count,
         f"{name}: {quota['Value']:g}, {count} needed",
@@ -339,48 +222,6 @@ def check_plan(patient: Patient) -> Iterator[Finding]:
 # --- after deploying --------------------------------------------------------------------------------------------------
 
 
-def check_stack(patient: Patient) -> Iterator[Finding]:
-    """There is a stack, and its last deployment went well."""
-    name, region = patient.stack_name, patient.region
-    if patient.stack is None:
-        yield Finding("stack", WRONG, f"There is no stack {name} in {region}.", patient.deploy_first())
-        return
-    status = patient.stack["StackStatus"]
-    good = status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-    failing = (
-        " The wait will end with an error, since the creation has failed." if status == "ROLLBACK_IN_PROGRESS" else ""
-    )
-    yield _judge("stack", good, f"{name} is {status}", f"{name} is {status}.{failing}", _mend_stack(patient, status))
-
-
-_WAITERS = {
-    "CREATE_IN_PROGRESS": "stack-create-complete",
-    "ROLLBACK_IN_PROGRESS": "stack-create-complete",
-    "DELETE_IN_PROGRESS": "stack-delete-complete",
-    "UPDATE_IN_PROGRESS": "stack-update-complete",
-    "UPDATE_ROLLBACK_IN_PROGRESS": "stack-rollback-complete",
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "stack-rollback-complete",
-    "IMPORT_IN_PROGRESS": "stack-import-complete",
-}
-"""What waits for the end of each operation; no waiter ends at once with the rollback of an import."""
-
-
-def _mend_stack(patient: Patient, status: str) -> str:
-    target = patient.this_stack
-    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
-        return f"aws cloudformation delete-stack {target}"
-    if status == "UPDATE_ROLLBACK_FAILED":
-        return f"aws cloudformation continue-update-rollback {target}"
-    if status in _WAITERS:
-        return f"aws cloudformation wait {_WAITERS[status]} {target}"
-    if status == "REVIEW_IN_PROGRESS":
-        # A change set that nobody executed: nothing was deployed, and no parameter has a value yet.
-        return patient.deploy_first()
-    if status.endswith("_IN_PROGRESS"):
-        return f"{COMMANDS}baton doctor {target}"
-    return patient.deploy()
-
-
 def check_runs(patient: Patient) -> Iterator[Finding]:
     """Whether runs are under way, which is nothing wrong."""
     count = patient.runs_under_way
@@ -394,7 +235,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
     present = s3.get_bucket_notification_configuration(Bucket=bucket)
     # The call replaces the whole configuration, so that of others in the bucket is given again.
     whole = {k: v for k, v in present.items() if k != "ResponseMetadata"} | {"EventBridgeConfiguration": {}}
-    yield _judge(
+    yield judge(
         "notifications",
         "EventBridgeConfiguration" in present,
         "the run bucket tells EventBridge of uploads",
@@ -402,7 +243,7 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         f"aws s3api put-bucket-notification-configuration --bucket {bucket} {patient.here} "
         f"--notification-configuration {shlex.quote(json.dumps(whole))}",
     )
-    yield _judge(
+    yield judge(
         "versions",
         s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
         "the run bucket keeps versions",
@@ -417,7 +258,7 @@ def check_rules(patient: Patient) -> Iterator[Finding]:
     for logical_id, name in sorted(patient.resources.items()):
         if logical_id.endswith("Rule"):
             rule = name.rpartition("/")[2]
-            yield _judge(
+            yield judge(
                 "rule",
                 events.describe_rule(Name=rule)["State"].startswith("ENABLED"),
                 f"{logical_id} is enabled",
@@ -429,7 +270,7 @@ def check_rules(patient: Patient) -> Iterator[Finding]:
 def check_queue(patient: Patient) -> Iterator[Finding]:
     """Nothing waits in the dead-letter queue, and the outcome queue is read."""
     count = patient.messages_in("DeadLetterQueueUrl")
-    yield _judge(
+    yield judge(
         "dead letters",
         count == 0,
         "none",
@@ -438,7 +279,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
     )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
-    yield _judge(
+    yield judge(
         "queue mapping",
         state == "Enabled",
         state,
@@ -453,7 +294,7 @@ def check_role(patient: Patient) -> Iterator[Finding]:
     name, account = arn.rpartition("/")[2], arn.split(":")[4]
     trust = patient.client("iam").get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
     document = json.loads(trust) if isinstance(trust, str) else trust
-    yield _judge(
+    yield judge(
         "role",
         _trusts_sagemaker(patient, arn, document),
         "SageMaker may assume SageMakerRole",
@@ -526,7 +367,7 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
         return
     good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
     wait = f"aws eks wait cluster-active --name {name} {patient.here}"
-    yield _judge("cluster", good, status, f"{status}.", wait)
+    yield judge("cluster", good, status, f"{status}.", wait)
     if good and ("PodIdentity" in patient.resources if patient.deployed else patient.partition != "aws-cn"):
         yield _pod_identity(patient, name, cluster)
     if good and patient.deployed and patient.settings.kfp_mode == "eks-proxy":
@@ -534,7 +375,9 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
 
 
 def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Iterator[Finding]:
-    """The roles of the functions that call Kubeflow Pipelines are let into the cluster."""
+    """The roles of the functions that call Kubeflow Pipelines are let into the cluster, and their group further on."""
+    # First, since who may not look at access entries may still ask this.
+    yield from check_proxy_access(patient, name, cluster)
     mode = (cluster.get("accessConfig") or {}).get("authenticationMode", "CONFIG_MAP")
     if mode not in ENTRY_MODES:
         text = f"{name} takes no access entries: its authentication mode is {mode}."
@@ -558,7 +401,7 @@ def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
         return Finding("cluster access", WRONG, text, mend)
     groups = entry.get("kubernetesGroups") or []
     # The call replaces the groups, so those that are there are given again.
-    return _judge(
+    return judge(
         "cluster access",
         KFP_GROUP in groups,
         f"{title} is in {KFP_GROUP}",
@@ -569,7 +412,7 @@ def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
 
 def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Finding:
     built_in = bool((cluster.get("computeConfig") or {}).get("enabled"))
-    return _judge(
+    return judge(
         "pod identity",
         built_in or _has_agent(patient.client("eks"), name),
         "the cluster can give pods their role",
@@ -650,32 +493,79 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, KfpTooOld):
         return _too_old(patient, text)
-    proxied = patient.deployed and not patient.kfp_url and settings.kfp_mode == "eks-proxy"
-    if proxied and isinstance(error, KfpRefused):
-        # The API server judges whoever asks: here that is you, and not one of the functions.
-        apply = "kubectl apply -f deploy/kubernetes/kfp-proxy-access.yaml"
-        text = f"{text} Your own credentials were refused; the functions get in by their access entries and this:"
-        return Finding("kubeflow pipelines", UNKNOWN, text, apply)
+    if patient.deployed and not patient.kfp_url and settings.kfp_mode == "eks-proxy":
+        return _no_proxied_kubeflow(patient, settings, text, error)
     secret = settings.kfp_secret_arn
     if secret and isinstance(error, KfpMisconfigured):
         unusable = _unusable_secret(patient, secret)
         if unusable:
             return unusable
     if secret and (isinstance(error, KfpRefused) or str(error).startswith(LOGIN_PAGE)):
-        return Finding("kubeflow pipelines", WRONG, f"{_sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
+        return Finding("kubeflow pipelines", WRONG, f"{sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
+    if patient.kfp_url and isinstance(error, KfpUnavailable) and not _is_silent(error):
+        return _unwell(patient, settings, text, error)
     if patient.kfp_url and not isinstance(error, KfpRefused):
         return _nobody_there(patient, text, error)
-    inside = bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
-    if inside and not patient.kfp_url and not isinstance(error, KfpMisconfigured | KfpRefused):
+    if isinstance(error, KfpUnavailable) and not patient.kfp_url and _inside(patient):
         # The functions look from a network that this machine may not be in.
-        look = f"{_forward(patient, 8888)} & {_look_again(patient)}"
-        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", look)
-    if proxied:
-        mend = f"kubectl rollout restart deployment/ml-pipeline --namespace {settings.kfp_namespace}"
-        return Finding("kubeflow pipelines", WRONG, text, mend)
+        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
+    if _was_reached(error):
+        return _unwell(patient, settings, text, error)
     if isinstance(error, KfpRefused):
         return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
     return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
+
+
+def _inside(patient: Patient) -> bool:
+    """Return whether the functions that look are in a VPC."""
+    return bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
+
+
+def _is_silent(error: BatonError) -> bool:
+    return isinstance(error.__cause__, Unreached | Unanswered)
+
+
+def _was_reached(error: BatonError) -> bool:
+    """Return whether a server that is no use was reached all the same, so that no other address would help."""
+    return isinstance(error, KfpUnavailable) and not isinstance(error.__cause__, Unreached)
+
+
+def _unwell(patient: Patient, settings: Settings, text: str, error: BatonError) -> Finding:
+    """Say that the server is there and cannot answer now: it starts, fails, or is too busy."""
+    if is_busy(error):
+        return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look again in a while.", _look_again(patient))
+    deployment = f"deployment/ml-pipeline --namespace {_servers_namespace(settings)}"
+    restart = f"kubectl rollout restart {deployment} && kubectl rollout status {deployment}"
+    text = f"{sentence(text)} It is there, so no deployment mends it; it may still be starting."
+    return Finding("kubeflow pipelines", WRONG, text, restart)
+
+
+def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error: BatonError) -> Finding:
+    """Say what is wrong behind a Kubernetes API server, or with the way to it."""
+    if isinstance(error, KfpRefused):
+        # The API server judges whoever asks: here that is you, and not one of the functions.
+        text = f"{text} Your own credentials were refused; the lines on cluster access are about the functions."
+        return Finding("kubeflow pipelines", UNKNOWN, text)
+    if _was_reached(error):
+        return _unwell(patient, settings, text, error)
+    if isinstance(error, KfpUnavailable):
+        return _no_api_server(patient, settings, text)
+    if str(error).startswith(NO_API):
+        find = "kubectl get services --all-namespaces --field-selector metadata.name=ml-pipeline"
+        text = f"{sentence(text)} To see in which namespace there is one: {find}"
+        return _replaced(patient, "kubeflow pipelines", text, "KfpNamespace=NAMESPACE")
+    return Finding("kubeflow pipelines", WRONG, text)
+
+
+def _no_api_server(patient: Patient, settings: Settings, text: str) -> Finding:
+    """Say that the API server cannot be reached: by nobody outside its VPC, or not from here."""
+    cluster = patient.client("eks").describe_cluster(name=settings.kfp_cluster)["cluster"]
+    public = (cluster.get("resourcesVpcConfig") or {}).get("endpointPublicAccess", True)
+    if public or _inside(patient):
+        text = f"The API server of {settings.kfp_cluster} is not seen from here: {text}"
+        return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look from its network.", _look_again(patient))
+    text = f"The API server of {settings.kfp_cluster} answers inside its VPC only, where the functions are not: {text}"
+    return _replaced(patient, "kubeflow pipelines", text, "VpcSubnetIds=SUBNETS", "VpcSecurityGroupIds=GROUPS")
 
 
 _UPGRADE = "https://www.kubeflow.org/docs/components/pipelines/operator-guides/installation/"
@@ -683,7 +573,7 @@ _UPGRADE = "https://www.kubeflow.org/docs/components/pipelines/operator-guides/i
 
 def _too_old(patient: Patient, text: str) -> Finding:
     # The way to upgrade is the way it was installed, which nobody can see from here.
-    how = f"{_sentence(text)} Upgrade it the way in which it was installed: {_UPGRADE}"
+    how = f"{sentence(text)} Upgrade it the way in which it was installed: {_UPGRADE}"
     if _runs_under_way(patient) == 0:
         return Finding("kubeflow pipelines", WRONG, how)
     how = f"{how} Drain the runs before, and enable uploads after it: {enable_uploads(patient)}"
@@ -715,7 +605,7 @@ def _unusable_secret(patient: Patient, arn: str) -> Finding | None:
 
 def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
     """Say that Kubeflow Pipelines does not answer at the URL that was given, which no deployment changes."""
-    silent = isinstance(error.__cause__, Unreached | Unanswered)
+    silent = _is_silent(error)
     parts = urlsplit(patient.kfp_url)
     local = silent and parts.hostname in ("localhost", "127.0.0.1", "::1")
     said = f"{'Nobody answers' if silent else 'There is no Kubeflow Pipelines'} at {patient.kfp_url}: {text}"
@@ -723,10 +613,26 @@ def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
 
 
 def _forward(patient: Patient, port: int) -> str:
-    namespace = patient.settings.kfp_namespace if patient.deployed else "kubeflow"
+    namespace = _servers_namespace(patient.settings) if patient.deployed else _STANDARD
     ports = "8888" if port == 8888 else f"{port}:8888"
     return f"kubectl port-forward --namespace {namespace} service/ml-pipeline {ports}"
 
 
+_STANDARD = "kubeflow"
+"""The namespace into which Kubeflow Pipelines is installed, unless somebody chose another."""
+
+
+def _servers_namespace(settings: Settings) -> str:
+    """Return the namespace of Kubeflow Pipelines itself; that of a multi-user installation's stack is a profile's."""
+    return _STANDARD if settings.kfp_user else settings.kfp_namespace
+
+
+def _look_through_forward(patient: Patient) -> str:
+    """Return the command that forwards a port, looks through it once it is open, and closes it again."""
+    look = f"{_look_again(patient)} --kfp-url http://localhost:8888"
+    opened = "until curl -s -o /dev/null http://localhost:8888; do kill -0 $forward || exit; sleep 1; done"
+    return f"({_forward(patient, 8888)} & forward=$!; trap 'kill $forward' EXIT; {opened}; {look})"
+
+
 def _look_again(patient: Patient) -> str:
-    return f"{COMMANDS}baton doctor {patient.this_stack} --kfp-url http://localhost:8888"
+    return f"{COMMANDS}baton doctor {patient.this_stack}"

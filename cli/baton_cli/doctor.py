@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
 from baton.catalogue import Catalogue
-from baton_cli.account import NoRegion, add_options, open_account, refuse
-from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
+from baton_cli.account import NoRegion, Origin, add_options, open_account, region_origin
+from baton_cli.checks import FIRST, examine
 from baton_cli.configurations import Configurations
+from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, sentence
 
 _MARKS = {OK: "ok ", WRONG: "!! ", UNKNOWN: "?? "}
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -39,20 +41,30 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    try:
-        place = open_account(chosen)
-        given = (chosen.kfp_url or "", chosen.cluster or "")
-        patient = Patient(*place, packaged(), *given, configurations(), chosen.profile or "")
-        findings = list(examine(patient))
-    except NoRegion as error:
-        return refuse(str(error))
-    except (BotoCoreError, ClientError) as error:
-        return refuse(f"Your credentials do not work: {error}")
+    findings = _look(chosen)
     if chosen.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         show(findings)
+    if not any(finding.check not in FIRST for finding in findings):
+        return 2
     return 1 if any(finding.state == WRONG for finding in findings) else 0
+
+
+def _look(chosen: argparse.Namespace) -> list[Finding]:
+    profile = chosen.profile or ""
+    try:
+        clients, region, stack_name = open_account(chosen)
+    except NoRegion as error:
+        option = f" --profile {shlex.quote(profile)}" if profile else ""
+        return [Finding("region", WRONG, str(error), f"aws configure set region REGION{option}")]
+    except BotoCoreError as error:
+        # A profile that there is not, or a file that cannot be read.
+        return [Finding("identity", WRONG, sentence(str(error)), "aws configure list-profiles")]
+    given = (chosen.kfp_url or "", chosen.cluster or "")
+    origin = Origin(region_origin(chosen), clients.credentials_from)
+    patient = Patient(clients, region, stack_name, packaged(), *given, configurations(), profile, origin)
+    return list(examine(patient))
 
 
 def packaged() -> Catalogue:

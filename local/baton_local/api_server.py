@@ -1,8 +1,9 @@
 """The Kubernetes API server of the cluster ``embedded``: as much of it as reaches Kubeflow Pipelines' service.
 
 It has a certificate of an authority of its own, which DescribeCluster tells, takes EKS tokens, and forwards what
-``deploy/kubernetes/kfp-proxy-access.yaml`` allows; there are no access entries, so every role of the account may. As
-elsewhere in the embedded cloud, signatures are not verified: who has the key and its session's token is believed.
+``deploy/kubernetes/kfp-proxy-access.yaml`` allows; there are no access entries, so every role of the account is in its
+group. The administrator may ask what a group may (SubjectAccessReview), and is answered from the same rule. Signatures
+are not verified, as elsewhere in the embedded cloud: who has the key and its session's token is believed.
 https://docs.aws.amazon.com/eks/latest/userguide/cluster-auth.html
 """
 
@@ -13,8 +14,10 @@ import binascii
 import datetime
 import http.client
 import json
+import re
 import ssl
 import threading
+from dataclasses import dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,39 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from baton_local.iam.directory import BadCredentials, Directory, partition_of
+from baton_local.iam.directory import ADMIN, BadCredentials, Directory, partition_of
+from baton_local.iam.evaluator import Caller
 
-PROXIED = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
+GROUP = "baton-kfp"
+"""The group to which the one role that there is is bound."""
+
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+"""Where an administrator asks whether somebody may do something."""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What RBAC judges a request by; in a review the names are those of ``resourceAttributes``.
+
+    https://kubernetes.io/docs/reference/access-authn-authz/authorization/#request-verb-resource
+    """
+
+    verb: str
+    namespace: str
+    group: str
+    resource: str
+    subresource: str
+    name: str
+
+
+_NAMESPACE, _SERVICE = "kubeflow", "ml-pipeline:http"
+_ALLOWED = frozenset(Attributes(verb, _NAMESPACE, "", "services", "proxy", _SERVICE) for verb in ("get", "create"))
+
+PROXIED = f"/api/v1/namespaces/{_NAMESPACE}/services/{_SERVICE}/proxy"
 """The path of the one service that may be reached through the proxy."""
+
+_PROXY_PATH = re.compile(r"/api/v1/namespaces/([^/]+)/services/([^/]+)/proxy/")
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 _TOKEN = "Bearer k8s-aws-v1."  # noqa: S105 (how one begins)
 _CLUSTER_HEADER = "x-k8s-aws-id"
@@ -65,29 +97,31 @@ class ApiServer:
 
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         """Return status, content type and body for a request: 401 without a token, 403 for what RBAC denies."""
-        if not self._is_known(headers.get("authorization", "")):
+        caller = self._caller(headers.get("authorization", ""))
+        if caller is None:
             return _failure(401, "Unauthorized")
-        if method not in ("GET", "POST") or not target.startswith(f"{PROXIED}/"):
+        if (method, target) == ("POST", REVIEWS) and caller is ADMIN:
+            return _review(body)
+        if not _allows(GROUP, _proxied(method, target)):
             return _failure(403, f"forbidden: cannot {method} {target}")
         return self._forward(method, target.removeprefix(PROXIED), headers, body)
 
-    def _is_known(self, authorization: str) -> bool:
-        """Return whether a token is a GetCallerIdentity for this cluster that somebody of the account has signed."""
+    def _caller(self, authorization: str) -> Caller | None:
+        """Return who of the account has signed a token, a GetCallerIdentity for this cluster; None for any other."""
         token = authorization.removeprefix(_TOKEN)
         try:
             url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
         except (binascii.Error, UnicodeDecodeError):
-            return False
+            return None
         query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         signed = query.get("X-Amz-SignedHeaders", "").split(";")
         if query.get("Action") != "GetCallerIdentity" or _CLUSTER_HEADER not in signed:
-            return False
+            return None
         key, _, region, *_ = [*query.get("X-Amz-Credential", "").split("/"), "", ""]
         try:
-            self._directory.caller(key, query.get("X-Amz-Security-Token", ""), partition_of(region))
+            return self._directory.caller(key, query.get("X-Amz-Security-Token", ""), partition_of(region))
         except BadCredentials:
-            return False
-        return True
+            return None
 
     def _forward(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         """Hand a request to Kubeflow Pipelines, without the token, which is for the API server."""
@@ -141,6 +175,30 @@ def _handler_of(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             """Keep the log for what went wrong."""
 
     return Handler
+
+
+def _proxied(method: str, target: str) -> Attributes | None:
+    """Return what RBAC judges a request through a service's proxy by; None for any other request."""
+    path = _PROXY_PATH.match(target)
+    return Attributes(_VERBS[method], path[1], "", "services", "proxy", path[2]) if path else None
+
+
+def _allows(group: str, attributes: Attributes | None) -> bool:
+    """Return what RBAC says of a member of a group."""
+    return group == GROUP and attributes in _ALLOWED
+
+
+def _review(body: bytes) -> tuple[int, str, bytes]:
+    """Answer a SubjectAccessReview about a resource."""
+    try:
+        review = json.loads(body)
+        asked = review["spec"]["resourceAttributes"]
+        groups = [str(group) for group in review["spec"]["groups"]]
+        attributes = Attributes(*(str(asked.get(field.name, "")) for field in fields(Attributes)))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _failure(400, "a SubjectAccessReview with groups and resourceAttributes was expected")
+    allowed = any(_allows(group, attributes) for group in groups)
+    return 201, "application/json", json.dumps({**review, "status": {"allowed": allowed}}).encode()
 
 
 def _failure(code: int, message: str) -> tuple[int, str, bytes]:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -34,14 +33,31 @@ _TYPES = {
 def install(_context: CloudContext) -> None:
     """Add the operations that moto does not have."""
     replace(_RESPONSES, "ServiceQuotasResponse.get_service_quota", get_service_quota, ("self",))
+    replace(
+        _RESPONSES,
+        "ServiceQuotasResponse.list_aws_default_service_quotas",
+        list_aws_default_service_quotas,
+        ("self",),
+    )
     for operation in (list_service_quotas, request_service_quota_increase):
         add(_RESPONSES, f"ServiceQuotasResponse.{operation.__name__}", operation)
 
 
 def list_service_quotas(self: Any) -> str:
-    """Answer ListServiceQuotas; there are none but SageMaker's."""
-    asked = json.loads(self.body)
-    quotas = list(_quotas(self)) if asked["ServiceCode"] == "sagemaker" else []
+    """Answer ListServiceQuotas with those that have a value of their own, which is all that AWS promises to list."""
+    limits = _faults().as_dict()["limits"]
+    return _page(self, [_quota(self, kind, name) for kind, name in _names() if kind in limits])
+
+
+def list_aws_default_service_quotas(self: Any) -> str:
+    """Answer ListAWSDefaultServiceQuotas with the value that each quota has where none was granted."""
+    return _page(self, [{**_quota(self, kind, name), "Value": float(DEFAULT_INSTANCES)} for kind, name in _names()])
+
+
+def _page(response: Any, all_quotas: list[dict[str, Any]]) -> str:
+    """Return the page that is asked for; there are no quotas but SageMaker's."""
+    asked = json.loads(response.body)
+    quotas = all_quotas if asked["ServiceCode"] == "sagemaker" else []
     start, size = int(asked.get("NextToken", 0)), int(asked.get("MaxResults", _PAGE_SIZE))
     more = {"NextToken": str(start + size)} if start + size < len(quotas) else {}
     return json.dumps({"Quotas": quotas[start : start + size], **more})
@@ -69,11 +85,6 @@ def _asked_for(response: Any) -> tuple[dict[str, Any], str]:
         if _code(name) == code:
             return _quota(response, kind, name), kind
     raise register("moto.servicequotas.exceptions", "NoSuchResource")
-
-
-def _quotas(response: Any) -> Iterator[dict[str, Any]]:
-    for kind, name in _names():
-        yield _quota(response, kind, name)
 
 
 @cache

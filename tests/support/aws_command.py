@@ -14,7 +14,7 @@ import botocore.session
 from botocore import xform_name
 
 _SERVICES = {"s3api": "s3"}
-_GLOBAL = {"region", "profile"}
+_GLOBAL = {"region", "profile", "query"}
 _NUMBERS: dict[str, Callable[[str], Any]] = {"integer": int, "long": int, "double": float, "float": float}
 
 
@@ -62,13 +62,15 @@ def _read(words: list[str], shape: Any, line: str) -> tuple[dict[str, Any], dict
         if option.removeprefix("no-") in members and members[option.removeprefix("no-")][1].type_name == "boolean":
             parameters[members[option.removeprefix("no-")][0]] = not option.startswith("no-")
             continue
-        value, at = words[at], at + 1
+        end = next((i for i in range(at + 1, len(words)) if words[i].startswith("--")), len(words))
+        values, at = words[at:end], end
         if option in _GLOBAL and option not in members:
-            options[option] = value
+            [options[option]] = values
             continue
         assert option in members, f"{line}: --{option}"
         name, member = members[option]
-        parameters[name] = _value(value, member)
+        assert len(values) == 1 or member.type_name == "list", f"{line}: --{option}"
+        parameters[name] = values if len(values) > 1 else _value(values[0], member)
     return parameters, options
 
 

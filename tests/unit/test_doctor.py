@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,23 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+import yaml
 from botocore import xform_name
-from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, UnauthorizedSSOTokenError
 
-from baton.errors import KfpRefused, KfpUnavailable
+from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable
 from baton.kfp import connect
+from baton.kfp.answers import NO_API
+from baton.kfp.connect import PROXIED_SERVICE
 from baton.kfp.models import Health
+from baton.kfp.transport import Unreached
 from baton.settings import Settings
-from baton_cli import checks, doctor
-from baton_cli.account import Account
-from baton_cli.checks import OK, UNKNOWN, WRONG, Finding, Patient, examine
+from baton_cli import checks, doctor, proxy_access, stack
+from baton_cli.account import Account, Origin
+from baton_cli.checks import examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
+from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
 from tests.support.kfp_fake import Reply, as_json, grpc_error, serving
@@ -115,6 +124,7 @@ def aws(kfp_url: str) -> FakeAws:
         {
             "sts.get_caller_identity": {"Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/admin/me", "Account": ACCOUNT},
             "service-quotas.list_service_quotas": quotas(),
+            "service-quotas.list_aws_default_service_quotas": {"Quotas": []},
             "cloudformation.describe_stacks": {"Stacks": [stack]},
             "cloudformation.list_stack_resources": {"StackResourceSummaries": summaries},
             "s3.get_bucket_notification_configuration": {"EventBridgeConfiguration": {}, "ResponseMetadata": {}},
@@ -227,9 +237,22 @@ def test_a_quota_is_wrong_only_where_a_run_needs_more(aws: FakeAws) -> None:
     assert [f.state for f in findings if f.check == "quota"] == [WRONG, OK, OK]
 
 
+def test_a_quota_that_has_its_default_only_is_that(aws: FakeAws) -> None:
+    applied, default = quotas(4.0)[:1], quotas(0.0)
+    aws.answers["service-quotas.list_service_quotas"] = applied
+    aws.answers["service-quotas.list_aws_default_service_quotas"] = default
+    findings = [finding for finding in look(aws) if finding.check == "quota"]
+    assert [finding.state for finding in findings] == [OK, WRONG, WRONG]
+    assert findings[0].detail == "ml.m5.large for training job usage: 4, 2 needed"
+    assert findings[1].detail == "ml.m5.large for transform job usage is 0, and a run takes 1 at once."
+    assert AwsCommand(findings[1].mend).parameters["QuotaCode"] == "L-1ABCDEF0"
+
+
 def test_a_quota_that_is_not_listed_is_unknown(aws: FakeAws) -> None:
     aws.answers["service-quotas.list_service_quotas"] = quotas()[:2]
-    assert "does not list ml.m5.large for endpoint usage" in the(look(aws), "quota", UNKNOWN).detail
+    finding = the(look(aws), "quota", UNKNOWN)
+    assert finding.detail.startswith("Service Quotas lists no ml.m5.large for endpoint usage: ")
+    assert AwsCommand(finding.mend).operation == "list_aws_default_service_quotas"
 
 
 def test_mending_notifications_keeps_those_of_others(aws: FakeAws) -> None:
@@ -312,19 +335,115 @@ def test_what_somebody_deleted_is_wrong(aws: FakeAws) -> None:
     assert finding.mend == ""
 
 
+# --- region and credentials -------------------------------------------------------------------------------------------
+
+
+def asked_in(region: str, partition: str = "aws") -> Any:
+    """STS as it answers: to credentials of its own partition, and only where there is such a host."""
+    if region not in botocore.session.get_session().get_available_regions("sts", partition):
+        if any(region in doctors_regions(other) for other in ("aws", "aws-cn", "aws-us-gov")):
+            return refusal("InvalidClientTokenId", "The security token included in the request is invalid.")
+        return EndpointConnectionError(endpoint_url=f"https://sts.{region}.amazonaws.com/")
+    return {"Arn": f"arn:{partition}:iam::{ACCOUNT}:user/u"}
+
+
+def doctors_regions(partition: str) -> list[str]:
+    regions: list[str] = botocore.session.get_session().get_available_regions("sts", partition)
+    return regions
+
+
+@pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
+def test_credentials_of_the_regions_partition_are_well(aws: FakeAws, region: str, partition: str) -> None:
+    aws.answers["sts.get_caller_identity"] = asked_in(region, partition)
+    assert the(look(aws, region), "identity", OK).detail == f"u of {ACCOUNT} in {region}"
+
+
+@pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws"), ("eu-west-1", "aws-cn")])
+def test_credentials_of_another_partition_are_all_that_is_found(aws: FakeAws, region: str, partition: str) -> None:
+    aws.answers["sts.get_caller_identity"] = asked_in(region, partition)
+    [finding] = look(aws, region, origin=Origin(credentials="env"))
+    assert (finding.check, finding.state) == ("identity", WRONG)
+    assert "of another partition than " in finding.detail
+    assert finding.mend.endswith(" AWS_SESSION_TOKEN && export AWS_PROFILE=PROFILE")
+
+
+@pytest.mark.parametrize("region", ["eu-wset-1", "eu-west-1a", "eu-west-11", "nowhere", "euwest1", ""])
+def test_a_region_that_there_is_not_is_found_before_aws_is_asked(aws: FakeAws, region: str) -> None:
+    [finding] = look(aws, region)
+    assert (finding.check, finding.state) == ("region", WRONG)
+    assert f"There is no region {region!r}; " in finding.detail
+    assert aws.calls == []
+
+
 @pytest.mark.parametrize(
-    ("region", "arn", "state"),
+    ("origin", "mend"),
     [
-        ("cn-north-1", "arn:aws-cn:iam::1:user/u", OK),
-        ("us-gov-west-1", "arn:aws-us-gov:iam::1:user/u", OK),
-        ("cn-north-1", "arn:aws:iam::1:user/u", WRONG),
-        ("eu-west-1", "arn:aws-cn:iam::1:user/u", WRONG),
-        ("nowhere", "arn:aws:iam::1:user/u", WRONG),
+        ("--region", ".venv/bin/baton doctor --stack-name baton --region eu-west-1 --profile 'my own'"),
+        ("AWS_REGION", "export AWS_REGION=eu-west-1"),
+        ("AWS_DEFAULT_REGION", "export AWS_DEFAULT_REGION=eu-west-1"),
+        ("", "aws configure set region eu-west-1 --profile 'my own'"),
     ],
 )
-def test_the_credentials_must_be_of_the_regions_partition(aws: FakeAws, region: str, arn: str, state: str) -> None:
-    aws.answers["sts.get_caller_identity"] = {"Arn": arn}
-    assert the(look(aws, region), "identity", state)
+def test_a_mistyped_region_is_changed_where_it_was_given(aws: FakeAws, origin: str, mend: str) -> None:
+    [finding] = look(aws, "eu-wset-1", profile="my own", origin=Origin(region=origin))
+    assert finding.mend == mend
+    assert "perhaps eu-west-1 is meant" in finding.detail
+
+
+def test_a_region_that_may_be_newer_than_botocore_is_unseen_where_aws_answers_there(aws: FakeAws) -> None:
+    findings = look(aws, "eu-west-9")
+    assert "newer than this botocore" in the(findings, "region", UNKNOWN).detail
+    assert the(findings, "identity", OK)
+    aws.answers["sts.get_caller_identity"] = asked_in("eu-west-9")
+    [finding] = look(aws, "eu-west-9")
+    assert (finding.check, finding.state) == ("region", WRONG)
+    assert finding.detail.startswith("Nobody answers there. ")
+    assert finding.mend.startswith("aws configure set region eu-")
+
+
+def test_where_aws_cannot_be_reached_nothing_is_called_wrong(aws: FakeAws) -> None:
+    aws.answers["sts.get_caller_identity"] = EndpointConnectionError(endpoint_url="https://x")
+    [finding] = look(aws)
+    assert (finding.check, finding.state, finding.mend) == ("identity", UNKNOWN, "")
+
+
+FILES, ENVIRONMENT = "shared-credentials-file", "env"
+CONFIGURE = "aws configure --profile mine"
+INSTEAD = "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN && export AWS_PROFILE=PROFILE"
+
+
+@pytest.mark.parametrize(
+    ("error", "origin", "said", "mend"),
+    [
+        (refusal("InvalidClientTokenId"), FILES, "AWS does not know your credentials", CONFIGURE),
+        (refusal("UnrecognizedClientException"), ENVIRONMENT, "AWS does not know your credentials", INSTEAD),
+        (refusal("SignatureDoesNotMatch"), FILES, "The secret of your credentials is not that of their key", CONFIGURE),
+        (
+            refusal("SignatureDoesNotMatch", "Signature expired: 1 is now earlier than 2"),
+            FILES,
+            "The clock of this machine is wrong",
+            "",
+        ),
+        (
+            refusal("ExpiredToken"),
+            FILES,
+            "Your credentials have expired",
+            f"{CONFIGURE} && aws configure set aws_session_token TOKEN --profile mine",
+        ),
+        (refusal("ExpiredTokenException"), ENVIRONMENT, "Your credentials have expired", INSTEAD),
+        (refusal("ExpiredToken"), "sso", "Your credentials have expired", "aws sso login --profile mine"),
+        (UnauthorizedSSOTokenError(), "", "Your credentials do not work", "aws sso login --profile mine"),
+        (NoCredentialsError(), "", "Your credentials do not work", CONFIGURE),
+        (refusal("InvalidClientTokenId"), "iam-role", "AWS does not know", "export AWS_PROFILE=PROFILE"),
+    ],
+)
+def test_bad_credentials_are_changed_where_they_came_from(
+    aws: FakeAws, error: Exception, origin: str, said: str, mend: str
+) -> None:
+    aws.answers["sts.get_caller_identity"] = error
+    [finding] = look(aws, profile="mine", origin=Origin(credentials=origin))
+    assert (finding.check, finding.state, finding.mend) == ("identity", WRONG, mend)
+    assert finding.detail.startswith(said)
 
 
 def test_the_image_has_the_partitions_own_address(aws: FakeAws) -> None:
@@ -335,7 +454,13 @@ def test_the_image_has_the_partitions_own_address(aws: FakeAws) -> None:
 def test_a_region_without_a_known_image(aws: FakeAws) -> None:
     finding = the(look(aws, "mx-central-1"), "image", WRONG)
     assert "parameters.training_image" in finding.detail
-    assert finding.mend == "${EDITOR:-vi} pipelines/mnist_kmeans/pipeline.toml"
+    edit = "${EDITOR:-vi} pipelines/mnist_kmeans/pipeline.toml"
+    deploy = (
+        "make build && .venv/bin/sam deploy --config-env baton --stack-name baton --region mx-central-1 --resolve-s3"
+    )
+    assert finding.mend == f"{edit} && {deploy}"
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
+    assert the(look(aws, "mx-central-1"), "image", WRONG).mend == edit
 
 
 def test_before_deploying_it_looks_at_what_there_is(aws: FakeAws, kfp_url: str) -> None:
@@ -358,21 +483,80 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
     assert WRONG not in {finding.state for finding in findings}
 
 
-@pytest.mark.parametrize(
-    ("status", "mend"),
-    [
-        ("ROLLBACK_COMPLETE", "aws cloudformation delete-stack"),
-        ("UPDATE_ROLLBACK_FAILED", "aws cloudformation continue-update-rollback"),
-        ("UPDATE_ROLLBACK_COMPLETE", "make build && .venv/bin/sam deploy --config-env"),
-        ("REVIEW_IN_PROGRESS", "make build && .venv/bin/sam deploy --guided --config-env"),
-        ("IMPORT_ROLLBACK_IN_PROGRESS", ".venv/bin/baton doctor --stack-name"),
-    ],
-)
-def test_a_stack_that_is_not_well(aws: FakeAws, status: str, mend: str) -> None:
+STATUSES = botocore.session.get_session().get_service_model("cloudformation").shape_for("StackStatus").enum
+DELETE = ["delete_stack", "stack_delete_complete"]
+BUILD, GUIDED, DEPLOYED = "make build", "sam deploy --guided", "sam deploy"
+LEADS_ON = {
+    **{status: [] for status in stack.WELL},
+    **{status: [waiter.replace("-", "_")] for status, waiter in stack.WAITERS.items()},
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackStack.html
+    "CREATE_FAILED": ["rollback_stack"],
+    "UPDATE_FAILED": ["rollback_stack", "stack_rollback_complete", BUILD, DEPLOYED],
+    # …/API_ContinueUpdateRollback.html
+    "UPDATE_ROLLBACK_FAILED": ["continue_update_rollback", "stack_rollback_complete", BUILD, DEPLOYED],
+    "ROLLBACK_COMPLETE": [*DELETE, BUILD, GUIDED],
+    "ROLLBACK_FAILED": [*DELETE, BUILD, GUIDED],
+    # …/API_DeleteStack.html
+    "DELETE_FAILED": DELETE,
+    "DELETE_COMPLETE": [BUILD, GUIDED],
+    "REVIEW_IN_PROGRESS": [BUILD, GUIDED],
+    "UPDATE_ROLLBACK_COMPLETE": [BUILD, DEPLOYED],
+    "IMPORT_ROLLBACK_COMPLETE": [BUILD, DEPLOYED],
+    "IMPORT_ROLLBACK_IN_PROGRESS": ["baton doctor"],
+    "IMPORT_ROLLBACK_FAILED": ["describe_stack_events"],
+}
+"""What CloudFormation takes in each status, in the order in which it leads to a deployment that can succeed."""
+
+
+def steps_of(command: str) -> list[str]:
+    """Return the operations of a chain of commands by name."""
+    steps = []
+    for part in command.split(" && ") if command else []:
+        words = shlex.split(part)
+        if words[0] == "aws":
+            steps.append(AwsCommand(part).operation)
+        else:
+            guided = " --guided" if "--guided" in words else ""
+            steps.append(f"{words[0].removeprefix('.venv/bin/')} {words[1]}{guided}")
+    return steps
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_of_a_stack_leads_on(aws: FakeAws, status: str) -> None:
+    failed_ones(aws, status if status == "DELETE_FAILED" else "UPDATE_FAILED")
     stack_of(aws).update(StackStatus=status, Outputs=[])
+    finding = the(look(aws), "stack", OK if status in stack.WELL else WRONG)
+    assert steps_of(finding.mend) == LEADS_ON[status]
+    if finding.mend:
+        understood(finding.mend)
+
+
+def failed_ones(aws: FakeAws, status: str) -> None:
+    """Let two resources have failed."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    for logical_id in ("Topic", "Queue"):
+        reason = {"ResourceStatusReason": f"{logical_id} is in use"} if logical_id == "Topic" else {}
+        summaries.append({"LogicalResourceId": logical_id, "ResourceStatus": status, **reason})
+
+
+def test_a_deletion_that_failed_says_why_and_is_not_only_repeated(aws: FakeAws) -> None:
+    failed_ones(aws, "DELETE_FAILED")
+    stack_of(aws).update(StackStatus="DELETE_FAILED", Outputs=[])
     finding = the(look(aws), "stack", WRONG)
-    assert finding.mend.startswith(mend)
-    understood(finding.mend)
+    assert finding.detail.startswith("baton is DELETE_FAILED. Topic: Topic is in use. Queue: no reason is given. ")
+    assert AwsCommand(finding.mend.partition(" && ")[0]).parameters["RetainResources"] == ["Topic", "Queue"]
+
+
+def test_a_deletion_whose_failures_cannot_be_seen_shows_its_events(aws: FakeAws) -> None:
+    aws.answers["cloudformation.list_stack_resources"] = refusal("AccessDenied")
+    stack_of(aws).update(StackStatus="DELETE_FAILED", Outputs=[])
+    assert steps_of(the(look(aws), "stack", WRONG).mend) == ["describe_stack_events"]
+
+
+def test_a_rollback_that_failed_says_what_keeps_it(aws: FakeAws) -> None:
+    failed_ones(aws, "UPDATE_FAILED")
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED", Outputs=[])
+    assert " Topic: Topic is in use. Queue: " in the(look(aws), "stack", WRONG).detail
 
 
 ENDS = {
@@ -384,17 +568,11 @@ ENDS = {
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
     "IMPORT_IN_PROGRESS": "IMPORT_COMPLETE",
 }
-NO_WAITER = {"REVIEW_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
 
 
 def botocores(service: str) -> tuple[Any, Any]:
     session = botocore.session.get_session()
     return session.get_service_model(service), session.get_waiter_model(service)
-
-
-def test_every_status_of_an_operation_under_way_is_thought_of() -> None:
-    statuses = botocores("cloudformation")[0].shape_for("StackStatus").enum
-    assert {each for each in statuses if each.endswith("_IN_PROGRESS")} == ENDS.keys() | NO_WAITER
 
 
 @pytest.mark.parametrize("status", ENDS)
@@ -430,6 +608,7 @@ def proxied(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
     aws.answers["eks.describe_cluster"] = {"cluster": cluster}
     aws.answers["eks.describe_access_entry"] = {"accessEntry": {"kubernetesGroups": ["baton-kfp"]}}
     monkeypatch.setattr(checks, "connect", lambda *_: Answering())
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: True)
     return aws
 
 
@@ -453,9 +632,12 @@ def test_the_functions_are_let_into_the_cluster(proxied: FakeAws) -> None:
     findings = look(proxied)
     assert {finding.state for finding in findings} == {OK}
     access = [finding.detail for finding in findings if finding.check == "cluster access"]
-    assert access == ["baton-LaunchPipelineRole-1 is in baton-kfp", "baton-CleanUpRole-1 is in baton-kfp"]
+    assert access == [
+        "baton-kfp may use the proxy of ml-pipeline:http in kubeflow",
+        "baton-LaunchPipelineRole-1 is in baton-kfp",
+        "baton-CleanUpRole-1 is in baton-kfp",
+    ]
     assert proxied.called("eks.describe_access_entry")[0] == {"clusterName": "flow", "principalArn": CLIENTS[0]}
-    assert checks.KFP_GROUP in (ROOT / "deploy" / "kubernetes" / "kfp-proxy-access.yaml").read_text()
 
 
 def test_who_reaches_kubeflow_directly_needs_no_access_entry(aws: FakeAws) -> None:
@@ -476,7 +658,7 @@ def test_a_role_without_an_access_entry_is_given_one(proxied: FakeAws) -> None:
 def test_an_access_entry_keeps_the_groups_that_it_has(proxied: FakeAws) -> None:
     proxied.answers["eks.describe_access_entry"] = {"accessEntry": {"kubernetesGroups": ["others"]}}
     found = [finding for finding in look(proxied) if finding.state == WRONG]
-    command = AwsCommand(found[0].mend.replace("others baton-kfp", "'others baton-kfp'"))
+    command = AwsCommand(found[0].mend)
     assert command.operation == "update_access_entry"
     assert command.parameters["kubernetesGroups"] == ["others", "baton-kfp"]
 
@@ -492,21 +674,104 @@ def test_a_cluster_that_takes_no_access_entries(proxied: FakeAws, access: Any) -
     assert proxied.called("eks.describe_access_entry") == []
 
 
+MANIFEST = "deploy/kubernetes/kfp-proxy-access.yaml"
+
+
 @pytest.mark.parametrize(
-    ("error", "state", "mend"),
+    ("namespace", "mend"),
     [
-        (KfpRefused("403"), UNKNOWN, "kubectl apply -f deploy/kubernetes/kfp-proxy-access.yaml"),
-        (KfpUnavailable("503"), WRONG, "kubectl rollout restart deployment/ml-pipeline --namespace kubeflow"),
+        ("kubeflow", f"kubectl apply -f {MANIFEST}"),
+        ("flows", f"sed 's/namespace: kubeflow/namespace: flows/' {MANIFEST} | kubectl apply -f -"),
     ],
 )
-def test_behind_the_api_server_no_url_mends_anything(
-    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, mend: str
+def test_a_group_that_is_not_bound_is_let_in(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, namespace: str, mend: str
+) -> None:
+    variables_of(proxied)["BATON_KFP_NAMESPACE"] = namespace
+    monkeypatch.setattr(proxy_access, "may_use", lambda *asked: asked[-1] == "get")
+    finding = the(look(proxied), "cluster access", WRONG)
+    assert finding.detail.startswith(f"baton-kfp may not create the proxy of ml-pipeline:http in {namespace}, ")
+    assert finding.mend == mend
+    role, binding = yaml.safe_load_all(shell(mend.replace("kubectl apply -f", "cat"), ROOT).stdout)
+    assert {each["metadata"]["namespace"] for each in (role, binding)} == {namespace}
+    [rule], [subject] = role["rules"], binding["subjects"]
+    assert (rule["resourceNames"], rule["verbs"]) == ([PROXIED_SERVICE], list(proxy_access.VERBS))
+    assert subject["name"] == proxy_access.KFP_GROUP
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Do what a printed command says, with the programs of a folder before those of the machine."""
+    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    words = ["bash", "-c", command]
+    return subprocess.run(words, cwd=folder, env=path, timeout=30, capture_output=True, check=False)
+
+
+def test_a_group_that_is_not_bound_is_found_without_the_right_to_see_access_entries(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied.answers["eks.describe_access_entry"] = refusal("AccessDeniedException")
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: False)
+    finding = the(look(proxied), "cluster access", WRONG)
+    assert finding.detail.startswith("baton-kfp may not get nor create the proxy of ")
+
+
+@pytest.mark.parametrize("error", [KfpRefused("cannot create resource subjectaccessreviews"), Unreached("timed out")])
+def test_who_may_not_ask_what_the_group_may_does_not_know(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def ask(*_: Any) -> bool:
+        raise error
+
+    monkeypatch.setattr(proxy_access, "may_use", ask)
+    finding = the(look(proxied), "cluster access", UNKNOWN)
+    assert str(error) in finding.detail
+    assert finding.mend == "kubectl apply -f deploy/kubernetes/kfp-proxy-access.yaml"
+
+
+def unreached() -> KfpUnavailable:
+    """What the client raises where no connection comes about."""
+    error = KfpUnavailable("Kubeflow Pipelines could not be reached: timed out.")
+    error.__cause__ = Unreached("timed out")
+    return error
+
+
+RESTART = (
+    "kubectl rollout restart deployment/ml-pipeline --namespace kubeflow"
+    " && kubectl rollout status deployment/ml-pipeline --namespace kubeflow"
+)
+AGAIN = f".venv/bin/baton doctor --stack-name baton --region {REGION}"
+NO_SERVICE = KfpMisconfigured(f'{NO_API}: services "ml-pipeline" not found')
+PRIVATE = {"endpointPublicAccess": False, "endpointPrivateAccess": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "endpoint", "inside", "state", "mend"),
+    [
+        (KfpRefused("403"), {}, False, UNKNOWN, ""),
+        (KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints"), {}, False, WRONG, RESTART),
+        (KfpUnavailable("Kubeflow Pipelines answered 429: slowly"), {}, False, UNKNOWN, AGAIN),
+        (NO_SERVICE, {}, False, WRONG, "KfpNamespace=NAMESPACE"),
+        (KfpMisconfigured("The TLS connection failed."), {}, False, WRONG, ""),
+        (unreached(), PRIVATE, False, WRONG, "VpcSubnetIds=SUBNETS VpcSecurityGroupIds=GROUPS"),
+        (unreached(), PRIVATE, True, UNKNOWN, AGAIN),
+        (unreached(), {"endpointPublicAccess": True}, False, UNKNOWN, AGAIN),
+    ],
+)
+def test_what_is_wrong_behind_the_api_server_or_with_the_way_to_it(
+    proxied: FakeAws,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    endpoint: dict[str, bool],
+    inside: bool,
+    state: str,
+    mend: str,
 ) -> None:
     monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
-    found = the(look(proxied), "kubeflow pipelines", state).mend
-    assert found == mend
-    files = [word for word in found.split() if word.endswith(".yaml")]
-    assert all((ROOT / file).is_file() for file in files)
+    proxied.answers["eks.describe_cluster"]["cluster"]["resourcesVpcConfig"] = endpoint
+    if inside:
+        proxied.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    found = the(look(proxied, configurations=SAMCONFIG), "kubeflow pipelines", state).mend
+    assert found == (f"{DEPLOY} --parameter-overrides {mend}" if "=" in mend else mend)
 
 
 def test_a_cluster_that_has_gone_is_told_once(aws: FakeAws) -> None:
@@ -543,7 +808,7 @@ def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
     [
         (200, "<html>Log in</html>", "You reached the login page, not the API", "make build && .venv/bin/sam deploy"),
         (404, "nothing here", "KfpMisconfigured", "make build && .venv/bin/sam deploy"),
-        (503, {"message": "starting"}, "KfpUnavailable", "make build && .venv/bin/sam deploy"),
+        (503, {"message": "starting"}, "It is there, so no deployment mends it", "kubectl rollout restart"),
     ],
 )
 def test_a_kubeflow_that_cannot_be_used(
@@ -642,14 +907,60 @@ def test_a_token_that_is_refused_is_put_into_its_secret(
     assert "hush-hush" not in finding.detail
 
 
-def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws, health: dict[str, Any]) -> None:
+def behind_the_vpc(aws: FakeAws, health: dict[str, Any], **variables: str) -> str:
+    """Return the command for a Kubeflow Pipelines that the functions look at from a VPC."""
     health.update(status=503, body={"message": "no"})
-    configuration = aws.answers["lambda.get_function_configuration"]
-    configuration["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
-    variables_of(aws)["BATON_KFP_NAMESPACE"] = "flows"
-    finding = the(look(aws), "kubeflow pipelines", UNKNOWN)
-    assert finding.mend.startswith("kubectl port-forward --namespace flows service/ml-pipeline 8888 & ")
-    understood(finding.mend)
+    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    variables_of(aws).update(variables)
+    return the(look(aws), "kubeflow pipelines", UNKNOWN).mend
+
+
+def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws, health: dict[str, Any]) -> None:
+    forward = "(kubectl port-forward --namespace flows service/ml-pipeline 8888 & "
+    assert behind_the_vpc(aws, health, BATON_KFP_NAMESPACE="flows").startswith(forward)
+    # In a multi-user installation that is a profile's namespace, and the server is not in it.
+    mend = behind_the_vpc(aws, health, BATON_KFP_NAMESPACE="flows", BATON_KFP_USER="me@example.org")
+    assert mend.startswith(forward.replace("flows", "kubeflow"))
+
+
+FORWARD = """#!{python}
+import http.server, pathlib, sys, time
+if {broken}: sys.exit("error: services not found")
+time.sleep(1)
+http.server.HTTPServer(("localhost", int(sys.argv[-1])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+LOOK = """#!{python}
+import pathlib, sys, urllib.request
+assert urllib.request.urlopen(sys.argv[-1]).status == 200
+pathlib.Path("looked").write_text(" ".join(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_forwarded_port_is_waited_for_and_closed_again(
+    aws: FakeAws, health: dict[str, Any], tmp_path: Path, broken: bool
+) -> None:
+    with socket.create_server(("localhost", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    command = behind_the_vpc(aws, health).replace("8888", port)
+    for name, text in (("kubectl", FORWARD), (".venv/bin/baton", LOOK)):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(text.format(python=sys.executable, broken=broken))
+        program.chmod(0o755)
+    done = shell(command, tmp_path)
+    looked = tmp_path / "looked"
+    assert (done.returncode == 0, looked.exists()) == (not broken, not broken)
+    assert broken or f"--kfp-url http://localhost:{port}" in looked.read_text()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("localhost", int(port)), timeout=1)
+
+
+def test_a_server_that_answers_badly_at_the_given_url_is_there(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str
+) -> None:
+    health.update(status=503, body={"message": "starting"})
+    assert the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG).mend == RESTART
 
 
 @pytest.mark.parametrize(
@@ -855,8 +1166,8 @@ def test_the_mode_waits_for_the_drain_and_so_does_what_changes_with_it(
     assert "and KfpMode, KfpUser and KfpNamespace may only change on a drained stack." in finding.detail
 
 
-def test_another_url_need_not_wait_and_runs_under_way_keep_theirs(aws: FakeAws, health: dict[str, Any]) -> None:
-    health.update(status=503, body={"message": "starting"})
+def test_another_url_need_not_wait_and_runs_under_way_keep_theirs(aws: FakeAws) -> None:
+    variables_of(aws)["BATON_KFP_URL"] = "http://localhost:1"
     finding = the(diagnose(with_runs_under_way(aws)), "kubeflow pipelines", WRONG)
     assert finding.mend == f"{DEPLOY} --parameter-overrides KfpUrl=URL"
     assert finding.detail.endswith(" 2 runs are under way; each looks at its own KfpUrl to the end.")
@@ -878,8 +1189,8 @@ def nothing_deployed(aws: FakeAws, _health: dict[str, Any]) -> None:
     aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
 
 
-def no_such_region(aws: FakeAws, _health: dict[str, Any]) -> None:
-    aws.answers["sts.get_caller_identity"] = {"Arn": "arn:aws:iam::1:user/u"}
+def no_such_region(_aws: FakeAws, _health: dict[str, Any]) -> None:
+    """The region of the test is none."""
 
 
 def no_access(aws: FakeAws, _health: dict[str, Any]) -> None:
@@ -917,13 +1228,14 @@ def test_commands_name_the_profile_that_was_chosen(
 ) -> None:
     """Without it they would act on the account of the default credentials."""
     monkeypatch.setattr(checks, "connect", connect_unless_proxied)
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: True)
     harm(aws, health)
     plain = [finding.mend for finding in look(aws, region, cluster="flow", configurations=SAMCONFIG)]
     chosen = [finding.mend for finding in look(aws, region, cluster="flow", configurations=SAMCONFIG, profile="my own")]
     assert any(plain)
     assert not any("--profile" in mend for mend in plain)
     assert [mend.replace(" --profile 'my own'", "") for mend in chosen] == plain
-    for part in (part for mend in chosen for part in re.split(r" && | & ", mend)):
+    for part in (part for mend in chosen for part in re.split(r" && | & |; |\|\| ", mend)):
         ours = part.startswith(("aws ", ".venv/bin/sam ", ".venv/bin/baton "))
         assert part.count(" --profile 'my own'") == int(ours), part
 
@@ -954,17 +1266,47 @@ def test_exit_codes(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> Non
     assert "2 wrong" in capsys.readouterr().out
     command.answers["sts.get_caller_identity"] = NoCredentialsError()
     assert main(["doctor", "--region", REGION]) == 2
-    assert "Your credentials do not work" in capsys.readouterr().err
+    assert capsys.readouterr().out.startswith("!!  identity: Your credentials do not work. ")
 
 
-def test_without_a_region_nothing_is_looked_at(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "check", "mend"),
+    [
+        ([], "region", "aws configure set region REGION"),
+        (["--region", "eu-wset-1"], "region", ".venv/bin/baton doctor --stack-name baton --region eu-west-1"),
+        (["--region", REGION, "--profile", "none"], "identity", "aws configure list-profiles"),
+        (["--region", REGION], "identity", INSTEAD),
+    ],
+)
+def test_where_nothing_can_be_looked_at_json_says_why(
+    command: FakeAws,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    check: str,
+    mend: str,
 ) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    command.answers["sts.get_caller_identity"] = refusal("ExpiredToken")
+    assert main(["doctor", "--json", *options]) == 2
+    [finding] = json.loads(capsys.readouterr().out)
+    assert (finding["check"], finding["state"], finding["mend"]) == (check, WRONG, mend)
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_of_the_environment_is_taken_and_changed_there(
+    command: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    assert command
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "eu-wset-1")
     assert main(["doctor"]) == 2
-    assert "give --region" in capsys.readouterr().err
+    assert f"mend: export {variable}=eu-west-1\n" in capsys.readouterr().out
 
 
 def test_the_command_keeps_the_profile(

@@ -151,7 +151,7 @@ WRONG = [
         "parameters.k: must be a whole number from 2 to 1000, not 'ten'",
     ),
     ({"parameters": {"k": 1}, "dataset": URI}, "parameters.k: must be a whole number from 2 to 1000, not 1"),
-    ({"parameters": {"k": True}, "dataset": URI}, "parameters.k: must be a whole number from 2 to 1000, not True"),
+    ({"parameters": {"k": True}, "dataset": URI}, "parameters.k: must be a whole number from 2 to 1000, not true"),
     (
         {"parameters": {"training_instance_type": "banana"}, "dataset": URI},
         "parameters.training_instance_type: must be of the form ml.<family>.<size>, not 'banana'",
@@ -190,6 +190,14 @@ WRONG = [
         'after.hold_seconds: goes with "endpoint": "hold" only, not with \'keep\'',
     ),
     (
+        {"after": {"hold_seconds": 5}, "dataset": URI},
+        'after.hold_seconds: goes with "endpoint": "hold" only, not with \'delete\', the default',
+    ),
+    (
+        {"after": {"endpoint": "Hold", "hold_seconds": 60}, "dataset": URI},
+        "after.endpoint: must be one of 'delete', 'keep', 'hold', not 'Hold'",
+    ),
+    (
         {"after": {"endpoint": "hold", "hold_seconds": 0}, "dataset": URI},
         "after.hold_seconds: must be a whole number from 1 to 2592000, not 0",
     ),
@@ -203,7 +211,7 @@ WRONG = [
         "deadline_seconds: must be a whole number from 60 to 28512000, not 31536000",
     ),
     ({"dataset": "mnist.pkl"}, "dataset: must be of the form s3://bucket/key, not 'mnist.pkl'"),
-    ({"dataset": ["s3://a/b"]}, "dataset: must be of the form s3://bucket/key, not ['s3://a/b']"),
+    ({"dataset": ["s3://a/b"]}, 'dataset: must be of the form s3://bucket/key, not ["s3://a/b"]'),
     (
         {"dataset": "s3://others/mnist.pkl"},
         f"dataset: the bucket others is not allowed; data sets come from {BUCKET}, shared-datasets",
@@ -280,6 +288,18 @@ def test_rules_over_two_parameters_are_told_with_all_other_problems(world):
         "parameters.k",
         "parameters.mini_batch_size_min",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [("Hold", "must be one of"), ("keep", 'goes with "endpoint": "hold" only')],
+    ids=["wrong", "other"],
+)
+def test_a_hold_that_is_out_of_bounds_is_told_whatever_becomes_of_the_endpoint(world, fate, words):
+    problems = world.problems({"dataset": URI, "after": {"endpoint": fate, "hold_seconds": -5}})
+    assert any(words in problem for problem in problems)
+    assert "after.hold_seconds: must be a whole number from 1 to 2592000, not -5" in problems
+    assert len(problems) == 2
 
 
 def test_all_problems_are_told_at_once(world):

@@ -5,6 +5,7 @@ The state machines send them as docs/architecture.md has it. A person who invoke
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -65,6 +66,6 @@ def moment(content: Any, name: str, where: str = "payload") -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a sentence may show it, cut to 80 characters."""
-    text = "null" if value is None else repr(value)
+    """Return a value of a JSON document as a sentence may show it, cut to 80 characters."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -341,14 +341,15 @@ def _deadline(request: _Request, default: int) -> int:
 def _after(request: _Request, default_fate: str, default_hold: int) -> dict[str, Any]:
     given = request.section("after", ["endpoint", "hold_seconds"])
     fates = Parameter("endpoint", default_fate, "", choices=ENDPOINT_FATES)
-    fate = request.value("after.endpoint", given.get("endpoint", default_fate), fates)
-    if fate == "hold":
-        limits = Parameter("hold_seconds", default_hold, "", 1, MAX_HOLD_SECONDS)
-        hold = request.value("after.hold_seconds", given.get("hold_seconds", default_hold), limits)
-        return {"endpoint": fate, "hold_seconds": hold}
-    if "hold_seconds" in given:
-        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {shown(fate)}')
-    return {"endpoint": fate, "hold_seconds": 0}
+    limits = Parameter("hold_seconds", default_hold, "", 1, MAX_HOLD_SECONDS)
+    told = given.get("endpoint", default_fate)
+    fate = request.value("after.endpoint", told, fates)
+    hold = request.value("after.hold_seconds", given.get("hold_seconds", default_hold), limits)
+    # Nobody knows what a fate that does not exist was meant to be, so nothing is held against that.
+    if "hold_seconds" in given and fates.accepts(told) and fate != "hold":
+        default = "" if "endpoint" in given else ", the default"
+        request.problem("after.hold_seconds", f'goes with "endpoint": "hold" only, not with {shown(fate)}{default}')
+    return {"endpoint": fate, "hold_seconds": hold if fate == "hold" else 0}
 
 
 def _missing(error: ClientError, uri: str, version: str | None) -> str:

@@ -18,8 +18,11 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield started
 
 
-def quotas(cloud: Cloud, region: str = "eu-west-1") -> dict[str, dict[str, object]]:
-    pages = cloud.client("service-quotas", region).get_paginator("list_service_quotas")
+APPLIED, DEFAULT = "list_service_quotas", "list_aws_default_service_quotas"
+
+
+def quotas(cloud: Cloud, operation: str = DEFAULT) -> dict[str, dict[str, object]]:
+    pages = cloud.client("service-quotas").get_paginator(operation)
     found = [quota for page in pages.paginate(ServiceCode="sagemaker") for quota in page["Quotas"]]
     assert len({quota["QuotaCode"] for quota in found}) == len(found)
     return {quota["QuotaName"]: quota for quota in found}
@@ -40,14 +43,18 @@ def test_a_granted_increase_is_what_sagemaker_then_enforces(cloud: Cloud) -> Non
     assert (request["QuotaName"], request["DesiredValue"]) == (TRAINING, 33.0)
     assert client.get_service_quota(**asked)["Quota"]["Value"] == 33.0
     assert cloud.get("/_baton/sagemaker/faults")["limits"] == {"training": 33}
-    assert quotas(cloud)["ml.m5.xlarge for endpoint usage"]["Value"] == 20
+    applied = quotas(cloud, APPLIED)
+    assert applied[TRAINING]["Value"] == 33.0
+    assert "ml.m5.xlarge for endpoint usage" not in applied
+    assert quotas(cloud)[TRAINING]["Value"] == 20
 
 
 def test_a_quota_that_does_not_exist_is_refused(cloud: Cloud) -> None:
     with pytest.raises(ClientError) as refusal:
         cloud.client("service-quotas").get_service_quota(ServiceCode="sagemaker", QuotaCode="L-NONE")
     assert refusal.value.response["Error"]["Code"] == "NoSuchResourceException"
-    assert cloud.client("service-quotas").list_service_quotas(ServiceCode="glue")["Quotas"] == []
+    for operation in (APPLIED, DEFAULT):
+        assert getattr(cloud.client("service-quotas"), operation)(ServiceCode="glue")["Quotas"] == []
 
 
 @pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("cn-northwest-1", "aws-cn")])

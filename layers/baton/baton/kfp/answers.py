@@ -14,6 +14,8 @@ from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable
 from baton.kfp.transport import Answer
 
 LOGIN_PAGE = "You reached the login page, not the API"
+NO_API = "There is no Kubeflow Pipelines API at this address"
+_ANSWERED = "Kubeflow Pipelines answered"
 _BUSY = frozenset({408, 425, 429})
 _TEXT_LIMIT = 500
 
@@ -26,12 +28,12 @@ def read_answer(answer: Answer) -> dict[str, Any] | None:
     _require_api(answer)
     content = _json_of(answer)
     if answer.status >= 500 or answer.status in _BUSY:
-        raise KfpUnavailable(f"Kubeflow Pipelines answered {answer.status}: {_message(answer, content)}")
+        raise KfpUnavailable(f"{_ANSWERED} {answer.status}: {_message(answer, content)}")
     if answer.status == 404:
         _require_own_404(answer, content)
         return None
     if answer.status >= 400:
-        raise KfpRefused(f"Kubeflow Pipelines answered {answer.status}: {_message(answer, content)}")
+        raise KfpRefused(f"{_ANSWERED} {answer.status}: {_message(answer, content)}")
     if content is None:
         raise KfpMisconfigured(f"The answer is not the API's: {_message(answer, content)}")
     return content
@@ -40,6 +42,11 @@ def read_answer(answer: Answer) -> dict[str, Any] | None:
 def may_be_for_old_credentials(answer: Answer) -> bool:
     """Return whether fresh credentials may get another answer: gateways refuse old ones, or show their login page."""
     return answer.status in (401, 403) or 300 <= answer.status < 400 or (answer.status < 500 and _is_page(answer))
+
+
+def is_busy(error: Exception) -> bool:
+    """Return whether an error of ``read_answer`` says that the server asks to be asked later."""
+    return str(error).startswith(tuple(f"{_ANSWERED} {status}:" for status in _BUSY))
 
 
 def _require_api(answer: Answer) -> None:
@@ -70,7 +77,7 @@ def _json_of(answer: Answer) -> dict[str, Any] | None:
 def _require_own_404(answer: Answer, content: Mapping[str, Any] | None) -> None:
     # Only KFP itself knows what does not exist; a gateway's or the API server's 404 means that nobody asked KFP.
     if content is None or content.get("kind") == "Status":
-        raise KfpMisconfigured(f"There is no Kubeflow Pipelines API at this address: {_message(answer, content)}")
+        raise KfpMisconfigured(f"{NO_API}: {_message(answer, content)}")
 
 
 def _message(answer: Answer, content: Mapping[str, Any] | None) -> str:

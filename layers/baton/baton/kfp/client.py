@@ -17,7 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from baton.errors import KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable, LaunchUncertain
 from baton.kfp.access import Access, NoAccess
-from baton.kfp.answers import may_be_for_old_credentials, read_answer
+from baton.kfp.answers import NO_API, may_be_for_old_credentials, read_answer
 from baton.kfp.models import Experiment, Health, PipelineRef, Run, Version
 from baton.kfp.transport import Answer, Request, Sends, Unanswered, Unreached
 
@@ -70,7 +70,7 @@ class KfpClient:
         """Return the server's version and mode, as it tells them now."""
         answer = self._get("/healthz")
         if answer is None:
-            raise KfpMisconfigured("There is no Kubeflow Pipelines API at this address: /healthz is not found.")
+            raise KfpMisconfigured(f"{NO_API}: /healthz is not found.")
         self._health = Health.read(answer)
         return self._health
 

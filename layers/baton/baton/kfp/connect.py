@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,9 @@ from baton.kfp.access import Access, EksAccess, NoAccess, SecretAccess
 from baton.kfp.client import API, KfpClient
 from baton.kfp.transport import Transport
 from baton.settings import Settings
+
+PROXIED_SERVICE = "ml-pipeline:http"
+"""The KFP API's service and its port's name, as the path of the proxy and RBAC call it."""
 
 
 @cache
@@ -54,10 +57,10 @@ def _direct(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
 
 def _through_eks(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
     cluster = clients("eks").describe_cluster(name=config.kfp_cluster)["cluster"]
-    base = cluster["endpoint"].rstrip("/") + service_proxy_path(config.kfp_namespace)
-    pool = urllib3.PoolManager(ssl_context=_context(config.kfp_cluster, cluster["certificateAuthority"]["data"]))
+    path = service_proxy_path(config.kfp_namespace)
+    base = cluster["endpoint"].rstrip("/") + path
     return KfpClient(
-        Transport(base, pool),
+        cluster_transport(config.kfp_cluster, cluster, path),
         EksAccess(clients("sts"), config.kfp_cluster),
         namespace=config.kfp_namespace,
         user=config.kfp_user,
@@ -70,7 +73,16 @@ def _through_eks(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
 
 def service_proxy_path(namespace: str) -> str:
     """Return the path under which the Kubernetes API server forwards to the KFP API's service."""
-    return f"/api/v1/namespaces/{namespace}/services/ml-pipeline:http/proxy"
+    return f"/api/v1/namespaces/{namespace}/services/{PROXIED_SERVICE}/proxy"
+
+
+def cluster_transport(name: str, cluster: Mapping[str, Any], path: str = "") -> Transport:
+    """Return a transport to a cluster's API server, below a path, that trusts the cluster's own authority only.
+
+    ``cluster``: as DescribeCluster shows it. Raises KfpMisconfigured where its authority cannot be read.
+    """
+    context = _context(name, cluster["certificateAuthority"]["data"])
+    return Transport(cluster["endpoint"].rstrip("/") + path, urllib3.PoolManager(ssl_context=context))
 
 
 def _context(cluster: str, authority: str) -> ssl.SSLContext:

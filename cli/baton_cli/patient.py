@@ -1,0 +1,139 @@
+"""What is looked at, the account with its stack, and what is found there: a finding for each thing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import botocore.session
+from botocore.exceptions import BotoCoreError, ClientError
+
+from baton.catalogue import Catalogue, Pipeline
+from baton.settings import Settings
+from baton_cli.account import COMMANDS, Account, Origin
+from baton_cli.configurations import Configurations
+from baton_cli.drained import between_runs
+
+OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
+
+_VERSION = re.compile(r'"(arn:[\w-]+:lambda:[^"]*:function:([^":]+):\d+)"')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; ``mend`` is a command, or an empty text where there is nothing to mend."""
+
+    check: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+class Patient(Account):
+    """The account, the region and the stack that are looked at.
+
+    ``kfp_url`` and ``cluster`` are where to look before there is a stack, or instead of its own URL;
+    ``configurations`` are those of samconfig.toml; ``origin`` is where region and credentials come from.
+    """
+
+    def __init__(
+        self,
+        client: Callable[..., Any],
+        region: str,
+        stack_name: str,
+        catalogue: Catalogue,
+        kfp_url: str = "",
+        cluster: str = "",
+        configurations: Configurations | None = None,
+        profile: str = "",
+        origin: Origin | None = None,
+    ) -> None:
+        super().__init__(client, region, stack_name, profile)
+        self.origin = origin or Origin()
+        self.catalogue = catalogue
+        self.configurations = configurations or Configurations()
+        self.kfp_url = kfp_url
+        self.cluster = cluster
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """Who the credentials are."""
+        answer: Mapping[str, str] = self.client("sts").get_caller_identity()
+        return answer
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """The pipelines of this checkout."""
+        return [self.catalogue.get(name) for name in self.catalogue.names]
+
+    @property
+    def partition(self) -> str:
+        """The partition of the credentials: aws, aws-cn, …"""
+        return self.identity["Arn"].split(":")[1]
+
+    @property
+    def url_suffix(self) -> str:
+        """The suffix of the partition's addresses."""
+        partitions = botocore.session.get_session().get_data("partitions")["partitions"]
+        return str({each["id"]: each["outputs"]["dnsSuffix"] for each in partitions}[self.partition])
+
+    @property
+    def deployed(self) -> bool:
+        """Whether there is a stack that was deployed to its end once, and that can be seen."""
+        try:
+            return bool(self.outputs)
+        except (ClientError, BotoCoreError):
+            return False
+
+    @cached_property
+    def launcher(self) -> Mapping[str, Any]:
+        """The configuration of the function that launches pipelines, in the version that the state machine calls."""
+        function = self.resources["LaunchPipelineFunction"]
+        machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=self.outputs["StateMachineArn"])
+        called = {name: version for version, name in _VERSION.findall(machine["definition"])}
+        wanted = called.get(function, function)
+        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
+        return answer
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of the deployed function that launches pipelines."""
+        return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
+
+    @cached_property
+    def runs_under_way(self) -> int:
+        """How many runs have not ended, or were not cleaned up to the end; raises botocore's errors."""
+        return len({*self.running("StateMachineArn"), *(row["execution_arn"] for row in self.unfinished())})
+
+    def deploy(self, *parameters: str) -> str:
+        """Return the command that deploys again, with some parameters changed and the others as they are."""
+        return f"{_BUILD} && {self._sam_deploy(*parameters)}"
+
+    def deploy_between_runs(self, *parameters: str) -> str:
+        """Return the command that does the same on a drained stack; a build that fails leaves the uploads alone."""
+        return f"{_BUILD} && {between_runs(self, self._sam_deploy(*parameters))}"
+
+    def deploy_first(self) -> str:
+        """Return the command that deploys for the first time, and asks for the parameters."""
+        return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
+
+    def _sam_deploy(self, *parameters: str) -> str:
+        overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""
+        return f"{COMMANDS}sam deploy {self.configurations.options(self)}{overrides}"
+
+
+_BUILD = "make build"
+"""Unbuilt, the template names folders in which no function can run."""
+
+
+def judge(check: str, good: bool, right: str, wrong: str, mend: str) -> Finding:
+    """Return a finding that is ok, with what is right, or wrong, with what is wrong and the command that mends it."""
+    return Finding(check, OK, right) if good else Finding(check, WRONG, wrong, mend)
+
+
+def sentence(text: str) -> str:
+    """Return a text with the full stop that it may lack."""
+    return text if text.endswith((".", "?")) else f"{text}."

@@ -1,0 +1,104 @@
+"""Whether the stack is well, and for each of CloudFormation's statuses the command that leads on from it.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html has what each status means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from baton_cli.account import COMMANDS
+from baton_cli.patient import OK, WRONG, Finding, Patient, sentence
+
+WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"})
+
+WAITERS = {
+    "CREATE_IN_PROGRESS": "stack-create-complete",
+    "ROLLBACK_IN_PROGRESS": "stack-create-complete",
+    "DELETE_IN_PROGRESS": "stack-delete-complete",
+    "UPDATE_IN_PROGRESS": "stack-update-complete",
+    "UPDATE_ROLLBACK_IN_PROGRESS": "stack-rollback-complete",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "stack-rollback-complete",
+    "IMPORT_IN_PROGRESS": "stack-import-complete",
+}
+"""What waits for the end of each operation; no waiter ends at once with the rollback of an import."""
+
+DEPLOYABLE = frozenset({"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
+"""The statuses after a failure in which CloudFormation takes an update."""
+
+_EXPLANATIONS = {
+    "ROLLBACK_IN_PROGRESS": "The wait will end with an error, since the creation has failed.",
+    # Rolled back, and not only deleted, for then the bucket and the table would stay and be in the way of the next.
+    "CREATE_FAILED": "Nothing can be deployed over it: what it made is taken back, and then the stack can be deleted.",
+    "UPDATE_FAILED": "CloudFormation takes no update before it is rolled back.",
+    "UPDATE_ROLLBACK_FAILED": "Mend what keeps it first, or the rollback fails again.",
+    "DELETE_FAILED": "Mend that and leave --retain-resources away; with it, they stay, and may cost something.",
+    "IMPORT_ROLLBACK_FAILED": "CloudFormation takes no update of it; its events say what failed.",
+}
+
+
+def check_stack(patient: Patient) -> Iterator[Finding]:
+    """There is a stack, and its last deployment went well."""
+    name = patient.stack_name
+    if patient.stack is None:
+        yield Finding("stack", WRONG, f"There is no stack {name} in {patient.region}.", patient.deploy_first())
+        return
+    status = patient.stack["StackStatus"]
+    if status in WELL:
+        yield Finding("stack", OK, f"{name} is {status}")
+        return
+    failed = _failed(patient, status)
+    reasons = [f"{resource}: {sentence(reason)}" for resource, reason in failed.items()]
+    explained = status != "DELETE_FAILED" or bool(failed)
+    parts = [f"{name} is {status}.", *reasons, _EXPLANATIONS.get(status, "") if explained else ""]
+    mend = _mend_stack(patient, status, list(failed))
+    yield Finding("stack", WRONG, " ".join(part for part in parts if part), mend)
+
+
+def _failed(patient: Patient, status: str) -> dict[str, str]:
+    """Return why each resource failed that keeps a deletion or a rollback from its end, as far as that can be seen."""
+    wanted = {"DELETE_FAILED": "DELETE_FAILED", "UPDATE_ROLLBACK_FAILED": "UPDATE_FAILED"}.get(status)
+    if wanted is None:
+        return {}
+    try:
+        pages = patient.client("cloudformation").get_paginator("list_stack_resources")
+        found: list[dict[str, Any]] = [
+            each for page in pages.paginate(StackName=patient.stack_name) for each in page["StackResourceSummaries"]
+        ]
+    except (ClientError, BotoCoreError):
+        return {}
+    return {
+        each["LogicalResourceId"]: each.get("ResourceStatusReason") or "no reason is given"
+        for each in found
+        if each.get("ResourceStatus") == wanted
+    }
+
+
+def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
+    target = patient.this_stack
+    if status in WAITERS:
+        return f"aws cloudformation wait {WAITERS[status]} {target}"
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
+        return f"{_delete(target)} && {patient.deploy_first()}"
+    if status == "DELETE_FAILED" and failed:
+        return _delete(f"{target} --retain-resources {' '.join(failed)}", target)
+    if status == "CREATE_FAILED":
+        return f"aws cloudformation rollback-stack {target}"
+    if status in ("UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"):
+        back = "rollback-stack" if status == "UPDATE_FAILED" else "continue-update-rollback"
+        wait = f"aws cloudformation wait stack-rollback-complete {target}"
+        return f"aws cloudformation {back} {target} && {wait} && {patient.deploy()}"
+    if status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
+        # A change set that nobody executed, or a stack that has gone: no parameter has a value yet.
+        return patient.deploy_first()
+    if status.endswith("_IN_PROGRESS"):
+        return f"{COMMANDS}baton doctor {target}"
+    return patient.deploy() if status in DEPLOYABLE else f"aws cloudformation describe-stack-events {target}"
+
+
+def _delete(options: str, target: str = "") -> str:
+    wait = f"aws cloudformation wait stack-delete-complete {target or options}"
+    return f"aws cloudformation delete-stack {options} && {wait}"
