@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from baton.catalogue import Catalogue, did_you_mean
+from baton.catalogue import Catalogue, Pipeline, did_you_mean
 from baton_local import regions
 from baton_local.deployment import repository
 
@@ -52,22 +52,27 @@ def writable(option: str, path: Path | None) -> None:
         raise ValueError(f"{option} {path} cannot be written: it may not be changed by this user.")
 
 
+def pipeline(catalogue: Catalogue, name: str) -> Pipeline:
+    """Return the pipeline of a name; raises WouldBeRefused where there is none."""
+    found = catalogue.find(name)
+    if found is None:
+        raise WouldBeRefused(f"There is no pipeline {name!r}{did_you_mean(name, catalogue.names)}.")
+    return found
+
+
 def upload(pipeline_name: str, dataset: Path | None) -> None:
     """Refuse a pipeline that there is not, and a file that is no data set of it; raises WouldBeRefused."""
-    catalogue = Catalogue.read(repository() / "pipelines")
-    pipeline = catalogue.find(pipeline_name)
-    if pipeline is None:
-        raise WouldBeRefused(f"There is no pipeline {pipeline_name!r}{did_you_mean(pipeline_name, catalogue.names)}.")
+    found = pipeline(Catalogue.read(repository() / "pipelines"), pipeline_name)
     if dataset is None:
         return
-    rules = pipeline.dataset_rules
+    rules = found.dataset_rules
     suffixes = " or ".join(rules.suffixes)
     if not dataset.is_file():
         raise WouldBeRefused(f"There is no file {dataset}: --dataset takes a {suffixes} file.")
     if not os.access(dataset, os.R_OK):
         raise WouldBeRefused(f"{dataset} may not be read by this user.")
     if not dataset.name.endswith(rules.suffixes):
-        raise WouldBeRefused(f"{dataset} is no data set of {pipeline.name}: its name must end in {suffixes}.")
+        raise WouldBeRefused(f"{dataset} is no data set of {found.name}: its name must end in {suffixes}.")
     size = dataset.stat().st_size
     if not 0 < size <= rules.max_bytes:
         raise WouldBeRefused(f"{dataset} has {size} bytes; a data set has from 1 to {rules.max_bytes}.")

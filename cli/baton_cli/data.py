@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from baton.catalogue import Catalogue, Pipeline
 from baton.errors import InvalidDataset
+from baton_cli import beforehand
+from baton_cli.beforehand import WouldBeRefused
+from baton_local.deployment import repository
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,11 +21,13 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     convert = commands.add_parser(
         "convert",
         help="convert an MNIST pickle as Prepare data does",
-        description="Convert an MNIST pickle (.pkl or .pkl.gz) to RecordIO-protobuf and CSV, as Prepare data does.",
+        description="Convert an MNIST pickle (.pkl or .pkl.gz) to RecordIO-protobuf and CSV, as Prepare data does for a"
+        " run of a pipeline.",
     )
     # As texts, because an empty one would be the current folder.
     convert.add_argument("source", metavar="IN", help="the pickle, zipped or not")
     convert.add_argument("folder", metavar="OUT_DIR", help="the folder to write to: a new one, or one that is empty")
+    convert.add_argument("--pipeline", metavar="NAME", help="whose rules hold (default: the default pipeline's)")
     convert.set_defaults(run=_convert)
 
 
@@ -34,7 +40,9 @@ def _convert(arguments: argparse.Namespace) -> int:
         problem = _problem(arguments)
         if problem:
             return _refuse(problem)
-        facts = convert_file(source, folder)
+        facts = convert_file(source, folder, _pipeline(arguments.pipeline))
+    except WouldBeRefused as error:
+        return _refuse(str(error))
     except InvalidDataset as error:
         return _refuse(f"{source}: {error}")
     except OSError as error:
@@ -42,6 +50,15 @@ def _convert(arguments: argparse.Namespace) -> int:
     for fact in facts.values():
         print(_line(fact, folder))
     return 0
+
+
+def _pipeline(name: str | None) -> Pipeline:
+    catalogue = Catalogue.read(repository() / "pipelines")
+    if name is not None:
+        return beforehand.pipeline(catalogue, name)
+    if catalogue.default is None:
+        raise WouldBeRefused(f"--pipeline is needed, because there are several: {', '.join(catalogue.names)}.")
+    return catalogue.default
 
 
 def _problem(arguments: argparse.Namespace) -> str | None:

@@ -21,8 +21,7 @@ from baton.settings import settings
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Return the facts of the prepared data for ``{"plan"}``; see ``baton.dataset.prepare``."""
     plan = plan_of(event)
-    rules = Catalogue.packaged().get(plan["pipeline"]).dataset_rules
-    limits = Limits(max_bytes=rules.max_bytes, max_unpacked_bytes=rules.max_unpacked_bytes)
+    limits = Limits.of(Catalogue.packaged().get(plan["pipeline"]).dataset_rules)
     data = prepare(plan, limits, client("s3"), Runs(DynamoItems.named(settings().table)))
     count("RowsPrepared", sum(data[split]["rows"] for split in ("train", "test", "valid")))
     logger.info("The data is prepared.", extra={"data": data})

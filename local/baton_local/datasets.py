@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baton.dataset.mnist import read_mnist
-from baton.dataset.source import Limits
+from baton.dataset.source import MIB, Limits
 
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -28,6 +28,7 @@ MEMBER_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e141
 
 DIGITS_NAME = "digits.pkl.gz"
 _DOWNLOAD_SECONDS = 300
+_MOST_BYTES = 512 * MIB
 
 
 def mnist(cache_dir: Path) -> Path:
@@ -111,7 +112,7 @@ def _digit_splits() -> list[Pair]:
 
 def _splits_of(source: Path) -> list[Pair]:
     with source.open("rb") as stream:
-        whole = read_mnist(stream, Limits())
+        whole = read_mnist(stream, Limits(_MOST_BYTES, _MOST_BYTES))
     return [(split.images, split.labels) for split in (whole.train, whole.valid, whole.test)]
 
 

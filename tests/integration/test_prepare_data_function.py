@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,24 @@ def test_it_writes_what_the_contract_names_and_returns_its_facts(prepare_data: F
     for facts in manifest["objects"].values():
         content = get(FOLDER + facts["path"])["Body"]
         assert (len(content), hashlib.sha256(content).hexdigest()) == (facts["bytes"], facts["sha256"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("max_bytes", 1000, "larger than 1,000 bytes"),
+        ("max_unpacked_bytes", 50_000, "unpacks to more than 50,000 bytes"),
+    ],
+)
+def test_the_limits_are_the_pipelines(
+    prepare_data: Function, tmp_path: Path, limit: str, value: int, said: str
+) -> None:
+    rules = tmp_path / "baton_pipelines" / "mnist_kmeans" / "pipeline.toml"
+    rules.write_text(re.sub(rf"(?m)^{limit} = .*$", f"{limit} = {value}", rules.read_text()))
+    version = put(UPLOAD, zipped(good()))
+    with pytest.raises(InvalidDataset, match=said):
+        prepare_data(planned(version))
+    assert not [key for key in keys() if key.startswith(FOLDER)]
 
 
 def test_every_object_goes_to_s3_with_its_checksum_so_that_s3_refuses_other_bytes(prepare_data: Function) -> None:

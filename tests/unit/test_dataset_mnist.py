@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from baton.dataset.mnist import read_mnist
-from baton.dataset.source import Limits
+from baton.dataset.source import MIB, Limits
 from baton.errors import InvalidDataset
 from baton_local.datasets import pickled
 from tests.support.pickles import array, good, raw_array, split, splits, stream, text, with_train, zipped
 
+LIMITS = Limits(max_bytes=64 * MIB, max_unpacked_bytes=256 * MIB)
+
 
 def read(content: bytes, columns: int = 784, limits: Limits | None = None):
-    return read_mnist(stream(content), limits or Limits(), columns)
+    return read_mnist(stream(content), limits or LIMITS, columns)
 
 
 def refusal(content: bytes, **options) -> str:
@@ -145,8 +148,8 @@ def test_the_width_of_a_row_is_the_pipelines():
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (Limits(max_bytes=1000), "larger than 1,000 bytes"),
-        (Limits(max_unpacked_bytes=100_000), "unpacks to more than 100,000 bytes"),
+        (replace(LIMITS, max_bytes=1000), "larger than 1,000 bytes"),
+        (replace(LIMITS, max_unpacked_bytes=100_000), "unpacks to more than 100,000 bytes"),
     ],
 )
 def test_refuses_what_is_too_large(limits, words):

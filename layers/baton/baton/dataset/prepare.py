@@ -30,7 +30,8 @@ def prepare(plan: dict[str, Any], limits: Limits, s3: Any, runs: Runs) -> dict[s
     """
     runs.require_open(plan["run_id"])
     mnist = _read(plan, limits, s3)
-    _require_rows_to_test(plan, mnist)
+    if plan["stages"]["endpoint"]:
+        require_rows_to_test(mnist)
     facts = {}
     for artefact in artefacts(mnist):
         facts[artefact.name] = _put(artefact, plan, s3, runs)
@@ -54,10 +55,10 @@ def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
         return read_mnist(answer["Body"], limits, columns)
 
 
-def _require_rows_to_test(plan: dict[str, Any], mnist: Mnist) -> None:
+def require_rows_to_test(mnist: Mnist) -> None:
     """Refuse a valid split with fewer rows than a smoke test may be set to send."""
     rows = len(mnist.valid.labels)
-    if plan["stages"]["endpoint"] and rows < MIN_ROWS:
+    if rows < MIN_ROWS:
         has = f"{rows} row" + ("" if rows == 1 else "s")
         raise InvalidDataset(f"The valid split has {has}; the smoke test needs at least {MIN_ROWS}.")
 

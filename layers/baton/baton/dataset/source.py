@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from baton.catalogue import DatasetRules
 from baton.errors import InvalidDataset
 
 MIB = 1024 * 1024
@@ -31,9 +32,14 @@ class Limits:
     ``max_ratio`` is unzipped by zipped bytes; MNIST has 13, upscaled digits 40, DEFLATE can reach 1,032.
     """
 
-    max_bytes: int = 256 * MIB
-    max_unpacked_bytes: int = 512 * MIB
+    max_bytes: int
+    max_unpacked_bytes: int
     max_ratio: int = 250
+
+    @classmethod
+    def of(cls, rules: DatasetRules) -> Limits:
+        """Return the limits that a pipeline sets."""
+        return cls(rules.max_bytes, rules.max_unpacked_bytes)
 
 
 class Source:
