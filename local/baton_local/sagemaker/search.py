@@ -37,6 +37,13 @@ class Parameter:
     integer: bool = False
     scale: str = "Linear"
 
+    @property
+    def count(self) -> float:
+        """How many values there are to try."""
+        if self.choices:
+            return len(self.choices)
+        return self.high - self.low + 1 if self.integer else math.inf
+
     def draw(self, source: random.Random) -> str:
         """Return a random value, as the text that a hyperparameter is."""
         return source.choice(self.choices) if self.choices else self.text(source.random())
@@ -56,8 +63,6 @@ class Parameter:
         if self.choices:
             return [float(text == choice) for choice in self.choices]
         value = float(text)
-        if self.high == self.low:
-            return [0.0]
         if self.scale == "Logarithmic":
             return [math.log(value / self.low) / math.log(self.high / self.low)]
         if self.scale == "ReverseLogarithmic":
@@ -79,7 +84,7 @@ def read_ranges(ranges: dict[str, Any]) -> list[Parameter]:
 def _read_range(entry: dict[str, Any], integer: bool) -> Parameter:
     name, low, high = entry["Name"], float(entry["MinValue"]), float(entry["MaxValue"])
     scale = entry.get("ScalingType", "Auto")
-    if not low <= high or not math.isfinite(high - low) or (integer and (low % 1 or high % 1)):
+    if not low < high or not math.isfinite(high - low) or (integer and (low % 1 or high % 1)):
         raise ValueError(f"The range of {name} from {entry['MinValue']} to {entry['MaxValue']} is not valid")
     if (scale == "Logarithmic" and low <= 0) or (scale == "ReverseLogarithmic" and not 0 <= low <= high < 1):
         raise ValueError(f"The range of {name} does not fit the scaling type {scale}")
@@ -115,7 +120,7 @@ class Search:
 
     @staticmethod
     def _fresh(candidates: list[Values], taken: list[Values]) -> list[Values]:
-        """Return the candidates that were not tried yet, or all if there are none."""
+        """Return the candidates that were not tried yet; where chance drew none of those, all."""
         return [candidate for candidate in candidates if candidate not in taken] or candidates
 
     def _points(self, values: Sequence[Values]) -> _Points:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import queue
 from collections.abc import Callable
 from typing import Any
@@ -241,9 +242,11 @@ def _problem(request: dict[str, Any], config: dict[str, Any]) -> str | None:
 
 def _range_problem(definition: dict[str, Any], config: dict[str, Any]) -> str | None:
     try:
-        tuned = {parameter.name for parameter in read_ranges(config.get("ParameterRanges", {}))}
+        ranges = read_ranges(config.get("ParameterRanges", {}))
     except ValueError as error:
         return str(error)
+    tuned, jobs = {parameter.name for parameter in ranges}, config["ResourceLimits"].get("MaxNumberOfTrainingJobs", 1)
+    combinations = math.prod(parameter.count for parameter in ranges)
     static = set(definition.get("StaticHyperParameters", {}))
     if not tuned:
         return "A tuning job needs at least one hyperparameter to tune."
@@ -251,4 +254,11 @@ def _range_problem(definition: dict[str, Any], config: dict[str, Any]) -> str | 
         return f"The hyperparameters {sorted(tuned - set(kmeans.TUNABLE))} are not tunable by this algorithm."
     if tuned & static:
         return f"The hyperparameters {sorted(tuned & static)} are both static and tunable."
+    if combinations < jobs:
+        # In these words: https://github.com/aws/amazon-sagemaker-operator-for-k8s/issues/123
+        return (
+            "You don't have enough combinations of hyperparameter ranges. The total number of hyperparameter"
+            f" combinations for the provided ranges [{float(combinations)}] must be equal or greater than the value of"
+            f" MaxNumberOfJobs, [{jobs}]. Provide additional ranges."
+        )
     return None

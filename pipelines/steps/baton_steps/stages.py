@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,12 @@ class Machines:
 
 @dataclass(frozen=True)
 class Search:
-    """What a tuning job tries: the fixed hyperparameters, the ranges, and how many jobs it may spend."""
+    """What a tuning job tries: the fixed hyperparameters, the ranges, and how many jobs it may spend.
+
+    SageMaker refuses a range of one number, and more jobs than there are combinations to try
+    (https://github.com/aws/amazon-sagemaker-feedback/issues/195,
+    https://github.com/aws/amazon-sagemaker-operator-for-k8s/issues/123), so who fixes what is tuned gets fewer jobs.
+    """
 
     strategy: str
     metric: str
@@ -59,19 +65,31 @@ class Search:
     integers: Mapping[str, tuple[int, int]]
     categories: Mapping[str, list[str]]
 
+    @property
+    def static(self) -> dict[str, str]:
+        """The hyperparameters of every job: the fixed ones, and those whose range is one number."""
+        return {**self.fixed, **{name: str(low) for name, (low, high) in self.integers.items() if low == high}}
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs there will be: no more than combinations."""
+        counts = [high - low + 1 for low, high in self.integers.values()]
+        return min(self.max_jobs, math.prod([*counts, *map(len, self.categories.values())]))
+
     def request(self) -> dict[str, Any]:
         """Return the HyperParameterTuningJobConfig."""
         return {
             "Strategy": self.strategy,
             "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": self.metric},
             "ResourceLimits": {
-                "MaxNumberOfTrainingJobs": self.max_jobs,
-                "MaxParallelTrainingJobs": min(self.parallel_jobs, self.max_jobs),
+                "MaxNumberOfTrainingJobs": self.jobs,
+                "MaxParallelTrainingJobs": min(self.parallel_jobs, self.jobs),
             },
             "ParameterRanges": {
                 "IntegerParameterRanges": [
                     {"Name": name, "MinValue": str(low), "MaxValue": str(high), "ScalingType": "Auto"}
                     for name, (low, high) in self.integers.items()
+                    if low < high
                 ],
                 "CategoricalParameterRanges": [
                     {"Name": name, "Values": values} for name, values in self.categories.items()
@@ -87,7 +105,7 @@ def tune(run: Run, search: Search, machines: Machines, train_data: str, test_dat
     name = run.name("tuning")
     waiting = Jobs(run)
     definition = {
-        "StaticHyperParameters": dict(search.fixed),
+        "StaticHyperParameters": search.static,
         "AlgorithmSpecification": {"TrainingImage": run.training_image, "TrainingInputMode": "File"},
         "RoleArn": run.role_arn,
         "InputDataConfig": [_channel("train", train_data), _channel("test", test_data)],

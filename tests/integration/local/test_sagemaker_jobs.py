@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import time
+from typing import Any
 from collections.abc import Iterator
 
 import numpy as np
@@ -325,6 +326,10 @@ class TestTrainingCalls:
         assert [entry["ResourceARN"] for entry in found] == [arn]
 
 
+def integers(low: str, high: str) -> dict[str, Any]:
+    return {"IntegerParameterRanges": [{"Name": "mini_batch_size", "MinValue": low, "MaxValue": high}]}
+
+
 class TestTuning:
     @pytest.mark.parametrize("strategy", ["Bayesian", "Random"])
     def test_searches_and_finds_the_best(self, account, strategy):
@@ -431,6 +436,11 @@ class TestTuning:
             ({"ParameterRanges": {}}, "at least one"),
             ({"ParameterRanges": {"CategoricalParameterRanges": [{"Name": "k", "Values": ["2"]}]}}, "not tunable"),
             ({"Strategy": "Hyperband"}, "Hyperband"),
+            ({"ParameterRanges": integers("50", "50")}, "is not valid"),
+            (
+                {"ParameterRanges": integers("50", "51")},
+                "provided ranges [2.0] must be equal or greater than the value of MaxNumberOfJobs, [3]",
+            ),
         ],
     )
     def test_refuses_what_makes_no_sense(self, account, config, message):

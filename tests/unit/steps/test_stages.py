@@ -101,6 +101,29 @@ def test_no_more_jobs_at_once_than_in_all(run, sagemaker):
     assert limits == {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}
 
 
+@pytest.mark.parametrize(
+    ("integers", "methods", "jobs"),
+    [
+        ({"mini_batch_size": (500, 500), "extra_center_factor": (10, 10)}, ["random"], 1),
+        ({"mini_batch_size": (500, 501), "extra_center_factor": (10, 10)}, ["random", "kmeans++"], 4),
+        ({"mini_batch_size": (500, 508), "extra_center_factor": (10, 10)}, ["random"], 9),
+    ],
+)
+def test_what_is_fixed_is_no_range_and_there_are_no_more_jobs_than_combinations(
+    run, sagemaker, integers, methods, jobs
+):
+    finish_tuning(sagemaker, {})
+    narrow = search(integers=integers, categories={"init_method": methods})
+    stages.tune(run, narrow, machines(), "s3://b/train", "s3://b/test", "s3://b/tuning/")
+    made = created(sagemaker, "hyper_parameter_tuning_job")
+    config = made["HyperParameterTuningJobConfig"]
+    assert config["ResourceLimits"]["MaxNumberOfTrainingJobs"] == jobs
+    fixed = {name: str(low) for name, (low, high) in integers.items() if low == high}
+    assert made["TrainingJobDefinition"]["StaticHyperParameters"] == {"k": "10", "feature_dim": "784", **fixed}
+    tuned = [r["Name"] for r in config["ParameterRanges"]["IntegerParameterRanges"]]
+    assert tuned == [name for name in integers if name not in fixed]
+
+
 def test_tuning_that_found_nothing_fails(run, sagemaker):
     with pytest.raises(JobFailed, match="none of its training jobs reported test:msd"):
         stages.tune(run, search(), machines(), "s3://b/train", "s3://b/test", "s3://b/tuning/")
