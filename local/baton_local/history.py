@@ -68,7 +68,7 @@ class History:
 
     @property
     def transitions(self) -> int:
-        """How many states have been entered, which is what Step Functions bills."""
+        """How many states have been entered; Step Functions bills retries beside them."""
         return len(self.visits)
 
     def read(self) -> list[Step]:

@@ -150,6 +150,12 @@ def test_a_good_run_s_report_shows_all_of_it(smoke_tested):
     assert s3.types[f"runs/{RUN_ID}/report/report.json"] == "application/json"
 
 
+def test_the_bill_of_step_functions_counts_the_retries():
+    _, document, _ = write(MemoryS3(), state(), succeeded_history())
+    (driver,) = [driver for driver in document["cost_drivers"] if driver["what"] == "Step Functions"]
+    assert driver["basis"] == "14 state transitions and 1 retry, each billed as one, up to this report"
+
+
 def test_what_costs_little_has_a_line_each():
     _, document, _ = write(MemoryS3(), state(), succeeded_history())
     timeline = Timeline(succeeded_history())
@@ -355,7 +361,7 @@ def spans(events):
 def test_the_timeline_of_a_good_run():
     timeline = Timeline(succeeded_history())
     found = spans(succeeded_history())
-    assert timeline.transitions == 14
+    assert (timeline.transitions, timeline.retries) == (14, 1)
     assert {name: span.depth for name, span in found.items() if span.depth} == {
         "Await pipeline run": 1,
         "Await tuning": 1,

@@ -6,8 +6,8 @@ import itertools
 import json
 import re
 import time
-from typing import Any
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest

@@ -119,10 +119,16 @@ def _cost_drivers(material: Material) -> list[Json]:
     if "endpoint" in _made(material):
         drivers.append(_endpoint_driver(material))
     if material.timeline:
-        transitions = f"{material.timeline.transitions} state transitions up to this report"
-        drivers.append(_driver("Step Functions", None, transitions))
+        drivers.append(_driver("Step Functions", None, _transitions(material.timeline)))
     drivers += _small_drivers(material)
     return drivers
+
+
+def _transitions(timeline: Timeline) -> str:
+    """Say how many transitions are billed: https://aws.amazon.com/step-functions/pricing/ counts each retry as one."""
+    retries = timeline.retries
+    more = f" and {retries} {'retry' if retries == 1 else 'retries'}, each billed as one," if retries else ""
+    return f"{timeline.transitions} state transitions{more} up to this report"
 
 
 def _small_drivers(material: Material) -> list[Json]:

@@ -52,6 +52,11 @@ class Timeline:
             self._read(event)
         self._end_abandoned()
 
+    @property
+    def retries(self) -> int:
+        """How many more starts its tasks took."""
+        return sum(max(0, span.attempts - 1) for span in self.spans)
+
     def shown(self) -> list[Span]:
         """Return the spans in which something happens; choices and passes take no time."""
         return [span for span in self.spans if span.kind in _SHOWN]
