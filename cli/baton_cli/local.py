@@ -187,7 +187,9 @@ def _one_run(
 ) -> Result:
     deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
     run = Run(deployment, chosen.pipeline)
-    screen.step(f"Uploading {dataset.name} ({dataset.stat().st_size:,} bytes) to {deployment.outputs['UploadFolder']}")
+    screen.step(f"Uploading {dataset.stat().st_size:,} bytes to {run.address_of(dataset, given)}")
+    if given is not None:
+        screen.step("Uploading a run.json that names it, with the input")
     try:
         execution = run.start(dataset, given)
     except NotStarted as refusal:

@@ -83,13 +83,22 @@ class Run:
         Raises NotStarted where none does.
         """
         if given is None:
-            return self.upload(f"{self._deployment.upload_prefix}{self._pipeline}/{dataset.name}", dataset.read_bytes())
+            return self.upload(self._key_of(dataset, None), dataset.read_bytes())
         content = {"dataset": self.put_dataset(dataset), **given}
         return self.upload(f"{self._deployment.upload_prefix}{self._pipeline}/{RUN_FILE}", json.dumps(content).encode())
 
+    def address_of(self, dataset: Path, given: Mapping[str, Any] | None) -> str:
+        """Return where ``start`` puts a data set, as a URI."""
+        return f"s3://{self._deployment.bucket}/{self._key_of(dataset, given)}"
+
+    def _key_of(self, dataset: Path, given: Mapping[str, Any] | None) -> str:
+        # Beside a run.json the data set must start nothing by itself.
+        folder = self._deployment.upload_prefix if given is None else "datasets/"
+        return f"{folder}{self._pipeline}/{dataset.name}"
+
     def put_dataset(self, dataset: Path) -> str:
         """Put a data set where it starts nothing; return its URI."""
-        bucket, key = self._deployment.bucket, f"datasets/{self._pipeline}/{dataset.name}"
+        bucket, key = self._deployment.bucket, self._key_of(dataset, {})
         self._deployment.client("s3").upload_file(str(dataset), bucket, key)
         return f"s3://{bucket}/{key}"
 
