@@ -25,7 +25,6 @@ from baton_local.dials import Dials
 from baton_local.run import NotStarted, Result, Run
 from baton_local.soak import Soaker
 from baton_local.soak_stories import cast
-from baton_local.stopping import Stop
 
 DEFAULT_REGION = "eu-west-1"
 SPEED = 200.0
@@ -37,6 +36,7 @@ SOAK_HEARTBEAT_SECONDS = 15
 _REFUSALS = (ValueError, CloudError, DeployError, BotoCoreError, ClientError, OSError, RecursionError)
 """What ends the command with one sentence instead of a traceback."""
 _DYING_SECONDS = 2.0
+_ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,11 +67,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _alone(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Let a verb and its children see nothing of the user's AWS settings, and no proxy before the embedded cloud."""
+    """Let a verb and its children see nothing of the user's AWS settings, and no proxy before the embedded cloud.
+
+    Who terminates it, or closes its terminal, ends it as an interrupt does: with its cloud and that one's files.
+    """
 
     def shielded(chosen: argparse.Namespace) -> int:
         surroundings.keep_out()
-        return verb(chosen)
+        before = {number: signal.signal(number, signal.default_int_handler) for number in _ENDING}
+        try:
+            return verb(chosen)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return shielded
 
@@ -250,8 +258,6 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _up(chosen: argparse.Namespace) -> int:
     screen = Screen()
-    stop = Stop()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         _check_files(chosen)
         beforehand.region(chosen.region)
@@ -264,10 +270,9 @@ def _up(chosen: argparse.Namespace) -> int:
                 deployment = Deployment.make(cloud, chosen.region, tell=screen.step)
                 screen.outputs(deployment.outputs)
             screen.exports(cloud.environment(chosen.region), cloud.kfp_url)
-            while cloud.is_alive() and not stop.wait(0.5):
-                pass
-            if not stop.is_set():
-                return screen.refuse(_end_of(cloud))
+            while cloud.is_alive():
+                time.sleep(0.5)
+            return screen.refuse(_end_of(cloud))
     except _REFUSALS as error:
         return screen.refuse(str(error))
     except KeyboardInterrupt:

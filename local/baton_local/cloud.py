@@ -138,6 +138,11 @@ class EmbeddedCloud:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            # Also where a second interrupt cuts the wait short: it ends with its standard input, if not before.
+            self._let_go(process)
+
+    def _let_go(self, process: Process) -> None:
         if process.stdin:
             process.stdin.close()
         for path in (self._config_file, *((self.log,) if self._own_log else ())):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,24 @@ def test_the_command_fails_with_a_run_that_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux shows the environment of processes")
-def test_an_interrupt_at_the_terminal_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    dataset = datasets.small(tmp_path / "small.pkl.gz", 1200)
+@pytest.mark.parametrize(
+    ("verb", "until", "signals", "code"),
+    [
+        (["run", "--dataset", "small.pkl.gz"], "Await tuning", [signal.SIGINT], 130),
+        (["up"], "Ctrl-C ends it", [signal.SIGINT, signal.SIGINT], 0),
+        (["up"], "Ctrl-C ends it", [signal.SIGTERM], 0),
+        (["up"], "Ctrl-C ends it", [signal.SIGHUP], 0),
+    ],
+    ids=["run", "twice", "terminated", "hung up"],
+)
+def test_whoever_ends_the_command_ends_every_process_and_file(
+    tmp_path: Path, verb: list[str], until: str, signals: list[int], code: int
+) -> None:
+    datasets.small(tmp_path / "small.pkl.gz", 1200)
     (tmp_path / "tmp").mkdir()
     mark = f"BATON_TEST={tmp_path}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "baton_cli.main", "local", "run", "--dataset", str(dataset)],
+        [sys.executable, "-m", "baton_cli.main", "local", *verb],
         cwd=tmp_path,
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "BATON_TEST": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -64,12 +77,14 @@ def test_an_interrupt_at_the_terminal_leaves_no_process_and_no_file(tmp_path: Pa
         start_new_session=True,
     )
     assert process.stdout
-    assert any("Await tuning" in line for line in process.stdout)
+    assert any(until in line for line in process.stdout)
     assert len(marked(mark)) > 1
-    # As a terminal does: to the command and to all that it has in its own process group.
-    os.killpg(process.pid, signal.SIGINT)
+    for number in signals:
+        # As a terminal does: to the command and to all that it has in its own process group.
+        os.killpg(process.pid, number)
+        time.sleep(0.1)
     process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == code
     wait_until(lambda: not marked(mark), "a process outlives the command", seconds=3)
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -816,17 +816,31 @@ def test_a_success_has_no_cause_whatever_failed_after_it() -> None:
     assert world.finish(True)["cause"] is None
 
 
-def test_the_cause_waits_for_a_survey_that_shows_everything() -> None:
-    world = EndingWorld()
-    world.sagemaker.things["training"] = Thing("Failed", reason="AlgorithmError: no data")
-    world.sagemaker.things["endpoint"] = Thing("Failed", reason="a later consequence")
-    operation = "DescribeTrainingJob"
-    world.sagemaker.denied[operation] = refuse(operation, "ThrottlingException", "Rate exceeded")
-    with pytest.raises(NotGoneYet):
-        world.call()
-    assert "cause" not in world.row
-    world.sagemaker.denied.clear()
-    assert "AlgorithmError: no data" in world.finish()["cause"]["cause"]
+DESCRIBES = ("HyperParameterTuningJob", "TrainingJob", "TransformJob", "Endpoint", "EndpointConfig", "Model")
+
+
+@pytest.mark.parametrize("failed", ["training", "endpoint", "both"])
+@pytest.mark.parametrize("operation", [*(f"Describe{kind}" for kind in DESCRIBES), "ListTags"])
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_the_cause_is_the_same_where_aws_did_not_show_one_thing_at_first(
+    failed: str, operation: str, code: str
+) -> None:
+    def world() -> EndingWorld:
+        new = EndingWorld()
+        for kind in ("training", "endpoint") if failed == "both" else (failed,):
+            new.sagemaker.things[kind] = Thing("Failed", reason=f"The {kind} has no capacity.")
+        return new
+
+    undisturbed, disturbed = world(), world()
+    disturbed.sagemaker.denied[operation] = refuse(operation, code, "not now")
+    for _ in range(2):
+        with pytest.raises((NotGoneYet, TransientAwsError, CleanUpIncomplete)):
+            disturbed.call()
+        disturbed.tick()
+    disturbed.sagemaker.denied.clear()
+    cause = undisturbed.finish()["cause"]
+    assert cause
+    assert disturbed.finish()["cause"] == cause
 
 
 @pytest.mark.parametrize("operation", ["DescribeModel", "ListTags", "StopTransformJob", "DeleteEndpoint"])

@@ -4,8 +4,8 @@ Who does not know that the run has ended asks Step Functions first, and does not
 the order is what makes it safe to call at any point, again, and by several callers at once:
 
 1. the tombstone, so that nothing new is started for the run, and in the same update how it ended;
-2. a survey, which fixes the cause of the failure in the run's row while the evidence still exists (the first one in
-   which AWS shows all there is);
+2. a survey, which notes the cause of the failure in the run's row while the evidence still exists, and fixes it once
+   AWS has shown all that can tell it;
 3. requests to end everything that is this run's, each tried whatever becomes of the others;
 4. a second look, made after the pipeline run has ended: only what is not there any more counts as gone.
 
@@ -17,6 +17,7 @@ Clean-up adds these attributes to the run's row (see ``baton.runs`` for the othe
 
 =====================  ==============================================================================================
 cause                  JSON of ``{"error", "cause"}``, or of null, as the first whole survey found it
+cause_seen             the same, as a survey found it in which AWS did not show every job; its evidence may go
 made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
 seen_<KFP run id>      the state of one of the run's KFP runs, when first seen
 pipeline_runs_ended    JSON of the KFP runs' states by id, when all were seen to have ended; null where a person said so
@@ -51,8 +52,8 @@ from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import ConditionFailed, Item, Items, absent
 from baton.names import Layout, Names, run_id_for
 from baton.objects import RunObjects, Swept
-from baton.runs import RUN, Runs, awaited_pipeline_run, launched_elsewhere
-from baton.survey import JOBS, KINDS, SERVING, Resource, Survey, failure_of
+from baton.runs import RUN, Runs, awaited_pipeline_run, launched_elsewhere, same
+from baton.survey import JOBS, SERVING, TELLING, Resource, Survey, failure_of
 from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
 
@@ -315,16 +316,23 @@ class _Ending:
 
     def _remember(self, found: Mapping[str, Resource]) -> None:
         made = {f"made_{kind}": _sighting(r) for kind, r in found.items() if r.belongs_to(self._run_id)}
-        if set(found) == set(KINDS):
-            cause = None if self._ended_well else failure_of(found, self._run_id)
-            try:
-                self._update({"cause": json.dumps(cause), **made}, only_if=absent("cause"))
-                return
-            except ConditionFailed as failed:
-                self._row = failed.item
+        failure = None if self._ended_well else failure_of(found, self._run_id)
+        if set(TELLING) <= set(found):
+            self._fix_cause(failure, made)
+        elif failure:
+            made["cause_seen"] = json.dumps(failure)
         new = {name: sighting for name, sighting in made.items() if name not in self._row}
         if new:
             self._update(new)
+
+    def _fix_cause(self, failure: Mapping[str, str] | None, made: Mapping[str, str]) -> None:
+        """Note the cause for good, with what was made; it may have been seen before, of what is gone meanwhile."""
+        while "cause" not in self._row:
+            cause = json.dumps(failure or _load(self._row, "cause_seen", None))
+            try:
+                self._update({"cause": cause, **made}, only_if=absent("cause") & same(self._row, "cause_seen"))
+            except ConditionFailed as failed:
+                self._row = failed.item
 
     def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool | None:
         """Return whether the endpoint stays, noted in the row before anything is done about it; None: not decided."""

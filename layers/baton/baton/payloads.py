@@ -68,4 +68,10 @@ def moment(content: Any, name: str, where: str = "payload") -> str:
 def shown(value: Any) -> str:
     """Return a value of a JSON document as a sentence may show it, cut to 80 characters."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    text = in_one_line(text)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def in_one_line(text: str) -> str:
+    """Return a text with escapes for line ends, other controls and halves of surrogate pairs."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -30,7 +30,7 @@ from baton.catalogue import (
 )
 from baton.errors import InvalidInput, RunEnded
 from baton.names import Layout, Names, run_id_for, split_s3_uri, tags_of
-from baton.payloads import execution_of, shown
+from baton.payloads import execution_of, in_one_line, shown
 from baton.runs import Runs
 from baton.settings import Settings
 
@@ -99,7 +99,7 @@ class _Request:
 
     def problem(self, where: str, what: str) -> None:
         """Note a problem of a field, with what would be right."""
-        self.problems.append(f"{_in_one_line(where)[:120]}: {_in_one_line(what)}")
+        self.problems.append(f"{in_one_line(where)[:120]}: {in_one_line(what)}")
 
     def section(self, name: str, known: list[str]) -> dict[str, Any]:
         """Return an object of the input without its unknown fields, which are noted."""
@@ -385,11 +385,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _iso(epoch_seconds: int) -> str:
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _in_one_line(text: str) -> str:
-    """Return a text with escapes for line ends, other controls and halves of surrogate pairs."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _listed(problems: list[str]) -> str:

@@ -185,7 +185,7 @@ class Runs:
         none = ("ended_well", "endpoint_kept_at", "confirmed_at", "receipt", "receipt_at")
         unchanged = absent("ended_badly_at")
         if as_seen is not None:
-            unchanged = unchanged & _same(as_seen, "ended_well") & _same(as_seen, "receipt_at")
+            unchanged = unchanged & same(as_seen, "ended_well") & same(as_seen, "receipt_at")
         try:
             return self._end(run_id, {**values, **dict.fromkeys(none)}, only_if=unchanged)
         except ConditionFailed as failed:
@@ -243,7 +243,8 @@ def launched_elsewhere(row: Item, here: str) -> bool:
     return bool(row.get("kfp_installation", here) != here)
 
 
-def _same(row: Item, name: str) -> ConditionBase:
+def same(row: Item, name: str) -> ConditionBase:
+    """Return the condition that an attribute is what it is in a row, or absent as there."""
     return Attr(name).eq(row[name]) if name in row else absent(name)
 
 

@@ -20,7 +20,8 @@ from baton.things import is_not_found
 JOBS = ("tuning", "training", "transform")
 SERVING = ("endpoint", "endpoint_config", "model")
 """In the order of deletion: a configuration must outlive its endpoint, and a model its configuration."""
-KINDS = (*JOBS, *SERVING)
+TELLING = (*JOBS, "endpoint")
+"""What can say why a run failed."""
 
 _API_NAMES: Mapping[str, tuple[str, str]] = {
     "tuning": ("hyper_parameter_tuning_job", "HyperParameterTuningJob"),
@@ -80,7 +81,7 @@ class Survey:
         self._sagemaker = sagemaker
 
     def look(self, run_id: str, attempt: Callable[[str], AbstractContextManager[None]]) -> dict[str, Resource]:
-        """Describe the six resources that a run can have (``KINDS``), by kind, with their tags.
+        """Describe the six resources that a run can have by kind, with their tags.
 
         ``attempt`` takes the error of a kind that AWS does not show; that kind is left out.
         """
@@ -156,13 +157,13 @@ class Survey:
 
 
 def failure_of(resources: Mapping[str, Resource], run_id: str) -> dict[str, str] | None:
-    """Return why the run failed as SageMaker itself states it, or None where nothing of the run failed.
+    """Return why the run failed as SageMaker itself states it, or None where nothing of the run is seen to have failed.
 
     The first in the pipeline's order wins, because the later ones build on it.
     """
-    for kind in (*JOBS, "endpoint"):
-        resource = resources[kind]
-        if resource.belongs_to(run_id) and (words := _failure_words(resource)):
+    for kind in TELLING:
+        resource = resources.get(kind)
+        if resource and resource.belongs_to(run_id) and (words := _failure_words(resource)):
             return {"error": "JobFailed", "cause": f"{kind.capitalize()} {resource.name}: {words}"}
     return None
 
