@@ -279,6 +279,10 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
     )
     mapping = patient.resources["OutcomeQueueMapping"]
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
+    if state.endswith("ing"):
+        # Creating, Enabling, Updating, Disabling, Deleting: Lambda takes no change of it before that is over.
+        yield Finding("queue mapping", UNKNOWN, f"The mapping is {state}; look again in a while.", _look_again(patient))
+        return
     yield judge(
         "queue mapping",
         state == "Enabled",
@@ -609,7 +613,8 @@ def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
     parts = urlsplit(patient.kfp_url)
     local = silent and parts.hostname in ("localhost", "127.0.0.1", "::1")
     said = f"{'Nobody answers' if silent else 'There is no Kubeflow Pipelines'} at {patient.kfp_url}: {text}"
-    return Finding("kubeflow pipelines", WRONG, said, _forward(patient, parts.port or 80) if local else "")
+    mend = _forward(patient, parts.port or 80) if local else _look_again(patient)
+    return Finding("kubeflow pipelines", WRONG, said, mend)
 
 
 def _forward(patient: Patient, port: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator
 
 import botocore.session
@@ -44,6 +45,10 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
     except (ClientError, BotoCoreError) as error:
         yield _bad_credentials(patient, error)
         return
+    except ValueError as error:
+        # botocore says so of AWS_ENDPOINT_URL, when it makes the client.
+        yield Finding("identity", WRONG, sentence(str(error)), "unset AWS_ENDPOINT_URL AWS_ENDPOINT_URL_STS")
+        return
     if doubt:
         yield doubt
     yield Finding("identity", OK, f"{arn.split(':')[5].rpartition('/')[2]} of {arn.split(':')[4]} in {patient.region}")
@@ -73,7 +78,9 @@ def _mend_region(patient: Patient) -> str:
     """Return the command that gives the closest region in the way in which the wrong one was given."""
     [region] = difflib.get_close_matches(patient.region, regions(), n=1) or ["REGION"]
     if patient.origin.region == "--region":
-        return f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {region}{patient.as_chosen}"
+        given = (("--kfp-url", patient.kfp_url), ("--cluster", patient.cluster))
+        others = "".join(f" {option} {shlex.quote(value)}" for option, value in given if value)
+        return f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {region}{patient.as_chosen}{others}"
     if patient.origin.region:
         return f"export {patient.origin.region}={region}"
     return f"aws configure set region {region}{patient.as_chosen}"
@@ -89,7 +96,9 @@ def _bad_credentials(patient: Patient, error: Exception) -> Finding:
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
     said = sentence(str(error))
     if code == "SignatureDoesNotMatch" and ("expired" in said or "not yet current" in said):
-        return Finding("identity", WRONG, f"The clock of this machine is wrong: {said}")
+        return Finding(
+            "identity", WRONG, f"The clock of this machine is wrong: {said}", "sudo timedatectl set-ntp true"
+        )
     why = "Your credentials do not work"
     if code in _NOBODYS:
         partition = regions().get(patient.region, "the region's")

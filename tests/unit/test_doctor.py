@@ -422,7 +422,7 @@ INSTEAD = "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN && ex
             refusal("SignatureDoesNotMatch", "Signature expired: 1 is now earlier than 2"),
             FILES,
             "The clock of this machine is wrong",
-            "",
+            "sudo timedatectl set-ntp true",
         ),
         (
             refusal("ExpiredToken"),
@@ -842,6 +842,25 @@ def test_a_kubeflow_that_is_too_old_before_deploying_is_no_matter_of_a_drain(
     assert (finding.mend, "Drain" in finding.detail) == ("", False)
 
 
+@pytest.mark.parametrize("state", ["Creating", "Enabling", "Updating"])
+def test_a_mapping_on_its_way_is_looked_at_again(aws: FakeAws, state: str) -> None:
+    aws.answers["lambda.get_event_source_mapping"] = {"State": state}
+    finding = the(look(aws), "queue mapping", UNKNOWN)
+    assert finding.mend == ".venv/bin/baton doctor --stack-name baton --region eu-west-1"
+
+
+def test_a_wrong_region_is_mended_with_the_options_that_were_given(aws: FakeAws) -> None:
+    given = {"kfp_url": "http://kfp:80", "cluster": "c 1", "origin": Origin("--region", "")}
+    finding = look(aws, "eu-wset-1", **given)[0]
+    assert finding.mend.endswith("--region eu-west-1 --kfp-url http://kfp:80 --cluster 'c 1'")
+
+
+def test_an_endpoint_that_is_no_address_is_told(aws: FakeAws) -> None:
+    aws.answers["sts.get_caller_identity"] = ValueError("Invalid endpoint: foo")
+    [finding] = look(aws)
+    assert (finding.check, finding.state, finding.detail) == ("identity", WRONG, "Invalid endpoint: foo.")
+
+
 @pytest.mark.parametrize("deployed", [True, False])
 def test_where_nobody_answers_at_the_given_url_no_deployment_is_offered(aws: FakeAws, deployed: bool) -> None:
     variables_of(aws)["BATON_KFP_NAMESPACE"] = "flows"
@@ -850,7 +869,7 @@ def test_where_nobody_answers_at_the_given_url_no_deployment_is_offered(aws: Fak
     namespace = "flows" if deployed else "kubeflow"
     for url, mend in (
         ("http://localhost:1", f"kubectl port-forward --namespace {namespace} service/ml-pipeline 1:8888"),
-        ("http://kfp.invalid", ""),
+        ("http://kfp.invalid", ".venv/bin/baton doctor --stack-name baton --region eu-west-1"),
     ):
         finding = the(look(aws, kfp_url=url), "kubeflow pipelines", WRONG)
         assert finding.detail.startswith(f"Nobody answers at {url}: KfpUnavailable: ")
@@ -863,7 +882,7 @@ def test_what_answers_badly_at_the_given_url_is_mended_there(
     health.update(status=404, body="nothing here")
     finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
     assert finding.detail.startswith(f"There is no Kubeflow Pipelines at {kfp_url}: ")
-    assert finding.mend == ""
+    assert finding.mend == ".venv/bin/baton doctor --stack-name baton --region eu-west-1", "without that URL"
 
 
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf"
