@@ -57,7 +57,7 @@ def _groups_stay_together(request: pytest.FixtureRequest) -> None:
         assert not loose, f"pytest-xdist and this pytest do not go together: no group for {loose[0]}"
 
 
-_LONGEST_IN_AN_ID = 100
+_LONGEST_IN_AN_ID = 200
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
