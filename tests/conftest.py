@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 # Importing it also keeps what botocore has parsed: moto forgets boto3's session after each test, and a new one would
 # read all models again, which is half of the time of a test.
 from baton_local.cloud import EmbeddedCloud
+
+# Before numpy and scikit-learn are loaded: workers that share the cores, each with as many threads as there are cores,
+# wait for one another more than they compute.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 if sys.platform == "linux":
     from tests.support import forked_clouds
