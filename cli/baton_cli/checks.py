@@ -613,7 +613,7 @@ def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
     parts = urlsplit(patient.kfp_url)
     local = silent and parts.hostname in ("localhost", "127.0.0.1", "::1")
     said = f"{'Nobody answers' if silent else 'There is no Kubeflow Pipelines'} at {patient.kfp_url}: {text}"
-    mend = _forward(patient, parts.port or 80) if local else _look_again(patient)
+    mend = _forward(patient, parts.port or 80) if local else f"curl -v {shlex.quote(patient.kfp_url)}"
     return Finding("kubeflow pipelines", WRONG, said, mend)
 
 
@@ -640,4 +640,4 @@ def _look_through_forward(patient: Patient) -> str:
 
 
 def _look_again(patient: Patient) -> str:
-    return f"{COMMANDS}baton doctor {patient.this_stack}"
+    return f"{COMMANDS}baton doctor {patient.this_stack}{patient.as_asked}"

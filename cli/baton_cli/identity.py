@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import shlex
 from collections.abc import Iterator
 
 import botocore.session
@@ -78,9 +77,8 @@ def _mend_region(patient: Patient) -> str:
     """Return the command that gives the closest region in the way in which the wrong one was given."""
     [region] = difflib.get_close_matches(patient.region, regions(), n=1) or ["REGION"]
     if patient.origin.region == "--region":
-        given = (("--kfp-url", patient.kfp_url), ("--cluster", patient.cluster))
-        others = "".join(f" {option} {shlex.quote(value)}" for option, value in given if value)
-        return f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {region}{patient.as_chosen}{others}"
+        chosen = f"{patient.as_chosen}{patient.as_asked}"
+        return f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {region}{chosen}"
     if patient.origin.region:
         return f"export {patient.origin.region}={region}"
     return f"aws configure set region {region}{patient.as_chosen}"

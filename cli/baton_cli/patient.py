@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,12 @@ class Patient(Account):
         self.configurations = configurations or Configurations()
         self.kfp_url = kfp_url
         self.cluster = cluster
+
+    @property
+    def as_asked(self) -> str:
+        """The options with which doctor was asked to look elsewhere than the stack says."""
+        given = (("--kfp-url", self.kfp_url), ("--cluster", self.cluster))
+        return "".join(f" {option} {shlex.quote(value)}" for option, value in given if value)
 
     @cached_property
     def identity(self) -> Mapping[str, str]:

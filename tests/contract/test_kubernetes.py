@@ -60,7 +60,9 @@ def test_the_service_account_is_the_one_that_the_stack_trusts() -> None:
     assert audience == AUDIENCE
     trusted = str(template()["Resources"]["PipelineRole"]["Properties"]["AssumeRolePolicyDocument"])
     assert f'"${{OidcProvider}}:aud": ["{audience}", "sts.${{AWS::URLSuffix}}"]' in trusted
-    assert of_kind("service-account.yaml", "RoleBinding")["subjects"][0]["name"] == name
+    binding = of_kind("service-account.yaml", "RoleBinding")
+    assert binding["subjects"][0]["name"] == name
+    assert binding["subjects"][0]["namespace"] == binding["metadata"]["namespace"] == plain["metadata"]["namespace"]
 
 
 def test_the_proxy_role_allows_the_clients_path_and_nothing_else() -> None:

@@ -869,7 +869,7 @@ def test_where_nobody_answers_at_the_given_url_no_deployment_is_offered(aws: Fak
     namespace = "flows" if deployed else "kubeflow"
     for url, mend in (
         ("http://localhost:1", f"kubectl port-forward --namespace {namespace} service/ml-pipeline 1:8888"),
-        ("http://kfp.invalid", ".venv/bin/baton doctor --stack-name baton --region eu-west-1"),
+        ("http://kfp.invalid", "curl -v http://kfp.invalid"),
     ):
         finding = the(look(aws, kfp_url=url), "kubeflow pipelines", WRONG)
         assert finding.detail.startswith(f"Nobody answers at {url}: KfpUnavailable: ")
@@ -882,7 +882,7 @@ def test_what_answers_badly_at_the_given_url_is_mended_there(
     health.update(status=404, body="nothing here")
     finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
     assert finding.detail.startswith(f"There is no Kubeflow Pipelines at {kfp_url}: ")
-    assert finding.mend == ".venv/bin/baton doctor --stack-name baton --region eu-west-1", "without that URL"
+    assert finding.mend == f"curl -v {kfp_url}"
 
 
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf"

@@ -13,6 +13,7 @@ import pytest
 
 from baton.ending import Request, clean_up
 from baton.errors import (
+    BatonError,
     CleanUpIncomplete,
     InvalidInput,
     KfpRefused,
@@ -838,9 +839,34 @@ def test_the_cause_is_the_same_where_aws_did_not_show_one_thing_at_first(
             disturbed.call()
         disturbed.tick()
     disturbed.sagemaker.denied.clear()
-    cause = undisturbed.finish()["cause"]
-    assert cause
-    assert disturbed.finish()["cause"] == cause
+    receipt, late = undisturbed.finish(), disturbed.finish()
+    assert receipt["cause"]
+    assert (late["cause"], late["items"]) == (receipt["cause"], receipt["items"]), "as when first seen"
+
+
+def test_a_cause_that_another_call_saw_before_its_evidence_went_is_kept() -> None:
+    """After each call of one clean-up another one runs, which AWS does not show every job, and deletes the endpoint."""
+    causes = set()
+    for point in range(1, 40):
+        world = EndingWorld()
+        world.sagemaker.things["endpoint"] = Thing("Failed", reason="There is no capacity.")
+
+        def overtake(number: int, point: int = point, world: EndingWorld = world) -> None:
+            if number == point:
+                world.interrupt = lambda _number: None
+                denial = refuse("DescribeTrainingJob", "ThrottlingException", "Rate exceeded")
+                world.sagemaker.denied["DescribeTrainingJob"] = denial
+                with suppress(BatonError):
+                    world.call()
+                world.sagemaker.denied.clear()
+                world.tick()
+
+        world.interrupt = overtake
+        with suppress(BatonError):
+            world.call()
+        world.interrupt = lambda _number: None
+        causes.add(world.finish()["cause"]["cause"] if world.finish()["cause"] else None)
+    assert causes == {f"Endpoint {NAMES['endpoint']}: There is no capacity."}
 
 
 @pytest.mark.parametrize("operation", ["DescribeModel", "ListTags", "StopTransformJob", "DeleteEndpoint"])

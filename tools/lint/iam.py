@@ -323,6 +323,9 @@ def action_of(name: str) -> Action | None:
 def _statement_problems(statement: Statement) -> Iterator[str]:
     yield from _form_problems(statement)
     if statement.raw.get("Effect") == "Deny" and statement.actions == ("s3:*",):
+        # Every action there is; what makes it deny nothing is a condition that never holds.
+        yield from _key_problems(statement, [])
+        yield from _operator_problems(statement)
         return
     known = [action_of(name) for name in statement.actions]
     yield from (f"{statement}: no action {n}" for n, a in zip(statement.actions, known, strict=True) if a is None)

@@ -329,8 +329,9 @@ class _Ending:
         """Note the cause for good, with what was made; it may have been seen before, of what is gone meanwhile."""
         while "cause" not in self._row:
             cause = json.dumps(failure or _load(self._row, "cause_seen", None))
+            new = {name: sighting for name, sighting in made.items() if name not in self._row}
             try:
-                self._update({"cause": cause, **made}, only_if=absent("cause") & same(self._row, "cause_seen"))
+                self._update({"cause": cause, **new}, only_if=absent("cause") & same(self._row, "cause_seen"))
             except ConditionFailed as failed:
                 self._row = failed.item
 
