@@ -74,7 +74,9 @@ def _alone(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Name
 
     def shielded(chosen: argparse.Namespace) -> int:
         surroundings.keep_out()
-        before = {number: signal.signal(number, signal.default_int_handler) for number in _ENDING}
+        # What is ignored stays so: nohup starts a command that way.
+        heeded = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, signal.default_int_handler) for number in heeded}
         try:
             return verb(chosen)
         finally:

@@ -186,7 +186,7 @@ def _in_pod(task: dsl.PipelineTask, image: Any, retries: int = 0) -> dsl.Pipelin
     task.set_container_image(image)
     task.set_caching_options(False)
     if retries:
-        # For a pod whose node goes away: the second attempt adopts the job of the first.
+        # For a pod that dies without SIGTERM: the second attempt adopts the job of the first, which SIGTERM would stop.
         task.set_retry(num_retries=retries, backoff_duration="1s", backoff_factor=1.0)
     return task
 

@@ -80,7 +80,7 @@ def test_what_is_tested_is_what_is_deployed() -> None:
             assert versions <= developed.get(package, versions), f"{path.parent.name}: {package}"
 
 
-def test_no_requirements_file_of_a_function_leaves_out_the_python_that_the_template_offers() -> None:
+def test_the_project_takes_the_pythons_that_the_template_offers_and_has_one_command() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["requires-python"] == ">=3.11,<3.14"
     assert project["scripts"] == {"baton": "baton_cli.main:main"}

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -477,3 +478,12 @@ def test_a_report_that_cannot_be_copied_costs_no_result(monkeypatch, tmp_path, b
     found = run.Run(deployment)._fetch("s3://bucket/runs/bt-1/report/report.html")
     assert found == (None if blocked else ".baton/reports/bt-1.html")
     assert blocked or Path(found).read_bytes() == b"<html>"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert local._alone(lambda _: signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)(SimpleNamespace())
+    finally:
+        signal.signal(signal.SIGHUP, before)
