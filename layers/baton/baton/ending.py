@@ -321,19 +321,23 @@ class _Ending:
             self._fix_cause(failure, made)
         elif failure:
             made["cause_seen"] = json.dumps(failure)
-        new = {name: sighting for name, sighting in made.items() if name not in self._row}
-        if new:
+        if new := self._new(made):
             self._update(new)
 
     def _fix_cause(self, failure: Mapping[str, str] | None, made: Mapping[str, str]) -> None:
         """Note the cause for good, with what was made; it may have been seen before, of what is gone meanwhile."""
         while "cause" not in self._row:
             cause = json.dumps(failure or _load(self._row, "cause_seen", None))
-            new = {name: sighting for name, sighting in made.items() if name not in self._row}
             try:
-                self._update({"cause": cause, **new}, only_if=absent("cause") & same(self._row, "cause_seen"))
+                self._update(
+                    {"cause": cause, **self._new(made)}, only_if=absent("cause") & same(self._row, "cause_seen")
+                )
             except ConditionFailed as failed:
                 self._row = failed.item
+
+    def _new(self, made: Mapping[str, str]) -> dict[str, str]:
+        """Return what the row does not know yet: of each thing the first sighting stays."""
+        return {name: sighting for name, sighting in made.items() if name not in self._row}
 
     def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool | None:
         """Return whether the endpoint stays, noted in the row before anything is done about it; None: not decided."""
