@@ -94,7 +94,7 @@ class Account:
     @property
     def as_chosen(self) -> str:
         """The option that gives a command the credentials that were chosen; empty where they are the default ones."""
-        return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+        return profile_option(self.profile)
 
     @property
     def here(self) -> str:
@@ -183,6 +183,11 @@ def open_account(options: argparse.Namespace) -> tuple[Clients, str, str]:
     if not session.region_name:
         raise NoRegion("No region is configured: give --region, or set AWS_REGION.")
     return Clients(session), session.region_name, options.stack_name
+
+
+def profile_option(profile: str) -> str:
+    """Return the option, after a space, that gives a command a profile; empty for none."""
+    return f" --profile {shlex.quote(profile)}" if profile else ""
 
 
 def region_origin(options: argparse.Namespace) -> str:

@@ -281,7 +281,7 @@ def check_queue(patient: Patient) -> Iterator[Finding]:
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
     if state.endswith("ing"):
         # Creating, Enabling, Updating, Disabling, Deleting: Lambda takes no change of it before that is over.
-        yield Finding("queue mapping", UNKNOWN, f"The mapping is {state}; look again in a while.", _look_again(patient))
+        yield Finding("queue mapping", UNKNOWN, f"The mapping is {state}; look again in a while.", patient.look_again)
         return
     yield judge(
         "queue mapping",
@@ -537,7 +537,7 @@ def _was_reached(error: BatonError) -> bool:
 def _unwell(patient: Patient, settings: Settings, text: str, error: BatonError) -> Finding:
     """Say that the server is there and cannot answer now: it starts, fails, or is too busy."""
     if is_busy(error):
-        return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look again in a while.", _look_again(patient))
+        return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look again in a while.", patient.look_again)
     deployment = f"deployment/ml-pipeline --namespace {_servers_namespace(settings)}"
     restart = f"kubectl rollout restart {deployment} && kubectl rollout status {deployment}"
     text = f"{sentence(text)} It is there, so no deployment mends it; it may still be starting."
@@ -567,7 +567,7 @@ def _no_api_server(patient: Patient, settings: Settings, text: str) -> Finding:
     public = (cluster.get("resourcesVpcConfig") or {}).get("endpointPublicAccess", True)
     if public or _inside(patient):
         text = f"The API server of {settings.kfp_cluster} is not seen from here: {text}"
-        return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look from its network.", _look_again(patient))
+        return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look from its network.", patient.look_again)
     text = f"The API server of {settings.kfp_cluster} answers inside its VPC only, where the functions are not: {text}"
     return _replaced(patient, "kubeflow pipelines", text, "VpcSubnetIds=SUBNETS", "VpcSecurityGroupIds=GROUPS")
 
@@ -634,10 +634,6 @@ def _servers_namespace(settings: Settings) -> str:
 
 def _look_through_forward(patient: Patient) -> str:
     """Return the command that forwards a port, looks through it once it is open, and closes it again."""
-    look = f"{_look_again(patient)} --kfp-url http://localhost:8888"
+    look = f"{patient.look_again} --kfp-url http://localhost:8888"
     opened = "until curl -s -o /dev/null http://localhost:8888; do kill -0 $forward || exit; sleep 1; done"
     return f"({_forward(patient, 8888)} & forward=$!; trap 'kill $forward' EXIT; {opened}; {look})"
-
-
-def _look_again(patient: Patient) -> str:
-    return f"{COMMANDS}baton doctor {patient.this_stack}{patient.as_asked}"

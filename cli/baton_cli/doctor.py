@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError
 
 from baton.catalogue import Catalogue
-from baton_cli.account import NoRegion, Origin, add_options, open_account, region_origin
+from baton_cli.account import NoRegion, Origin, add_options, open_account, profile_option, region_origin
 from baton_cli.checks import FIRST, examine
 from baton_cli.configurations import Configurations
 from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, sentence
@@ -56,8 +55,7 @@ def _look(chosen: argparse.Namespace) -> list[Finding]:
     try:
         clients, region, stack_name = open_account(chosen)
     except NoRegion as error:
-        option = f" --profile {shlex.quote(profile)}" if profile else ""
-        return [Finding("region", WRONG, str(error), f"aws configure set region REGION{option}")]
+        return [Finding("region", WRONG, str(error), f"aws configure set region REGION{profile_option(profile)}")]
     except BotoCoreError as error:
         # A profile that there is not, or a file that cannot be read.
         return [Finding("identity", WRONG, sentence(str(error)), "aws configure list-profiles")]

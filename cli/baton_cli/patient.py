@@ -65,6 +65,11 @@ class Patient(Account):
         given = (("--kfp-url", self.kfp_url), ("--cluster", self.cluster))
         return "".join(f" {option} {shlex.quote(value)}" for option, value in given if value)
 
+    @property
+    def look_again(self) -> str:
+        """The command that looks at the same once more."""
+        return f"{COMMANDS}baton doctor {self.this_stack}{self.as_asked}"
+
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """Who the credentials are."""

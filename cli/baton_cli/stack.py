@@ -10,7 +10,6 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_cli.account import COMMANDS
 from baton_cli.patient import OK, WRONG, Finding, Patient, sentence
 
 WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"})
@@ -95,7 +94,7 @@ def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
         # A change set that nobody executed, or a stack that has gone: no parameter has a value yet.
         return patient.deploy_first()
     if status.endswith("_IN_PROGRESS"):
-        return f"{COMMANDS}baton doctor {target}"
+        return patient.look_again
     return patient.deploy() if status in DEPLOYABLE else f"aws cloudformation describe-stack-events {target}"
 
 
