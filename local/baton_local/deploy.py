@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from baton.names import split_s3_uri
 from baton_local.cloudformation.templates import load
 from baton_local.locks import alone
 
@@ -217,7 +218,7 @@ def _reference(name: str, uri: str) -> str | dict[str, str]:
     """Return how ``sam package`` refers to an artefact; ``sam delete`` reads a definition's in no other form."""
     if name != "DefinitionUri":
         return uri
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3_uri(uri)
     return {"Bucket": bucket, "Key": key}
 
 

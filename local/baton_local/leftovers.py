@@ -29,7 +29,7 @@ _SERVING = (
     ("list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", "endpoint configuration"),
     ("list_models", "Models", "ModelName", "model"),
 )
-_DATASETS = "datasets/"
+DATASETS = "datasets/"
 """Where people put data sets that no upload starts a run of."""
 _ENDED = ("Completed", "Failed", "Stopped")
 
@@ -43,7 +43,7 @@ class Leftovers:
     def __init__(self, client: Callable[[str], Any], bucket: str, uploads: str, kfp: KfpReader) -> None:
         self._client = client
         self._bucket = bucket
-        self._of_people = (uploads, _DATASETS)
+        self._of_people = (uploads, DATASETS)
         self._kfp = kfp
 
     def find(self, kept: frozenset[str] = frozenset(), run_id: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from baton.names import Layout, Names, run_id_for
 from baton.uploads import RUN_FILE, Upload
 from baton_local.deployment import RUN_PREFIX, Deployment
 from baton_local.history import History, Step
+from baton_local.leftovers import DATASETS
 from baton_local.topic import Topic
 
 _START_SECONDS = 30.0
@@ -83,22 +84,22 @@ class Run:
         Raises NotStarted where none does.
         """
         if given is None:
-            return self.upload(self._key_of(dataset, None), dataset.read_bytes())
+            return self.upload(self._key_of(dataset, starts=True), dataset.read_bytes())
         content = {"dataset": self.put_dataset(dataset), **given}
         return self.upload(f"{self._deployment.upload_prefix}{self._pipeline}/{RUN_FILE}", json.dumps(content).encode())
 
     def address_of(self, dataset: Path, given: Mapping[str, Any] | None) -> str:
         """Return where ``start`` puts a data set, as a URI."""
-        return f"s3://{self._deployment.bucket}/{self._key_of(dataset, given)}"
+        return f"s3://{self._deployment.bucket}/{self._key_of(dataset, starts=given is None)}"
 
-    def _key_of(self, dataset: Path, given: Mapping[str, Any] | None) -> str:
-        # Beside a run.json the data set must start nothing by itself.
-        folder = self._deployment.upload_prefix if given is None else "datasets/"
+    def _key_of(self, dataset: Path, starts: bool) -> str:
+        """Return the key by which a data set starts a run, or by which it starts nothing."""
+        folder = self._deployment.upload_prefix if starts else DATASETS
         return f"{folder}{self._pipeline}/{dataset.name}"
 
     def put_dataset(self, dataset: Path) -> str:
         """Put a data set where it starts nothing; return its URI."""
-        bucket, key = self._deployment.bucket, self._key_of(dataset, {})
+        bucket, key = self._deployment.bucket, self._key_of(dataset, starts=False)
         self._deployment.client("s3").upload_file(str(dataset), bucket, key)
         return f"s3://{bucket}/{key}"
 

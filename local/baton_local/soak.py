@@ -224,8 +224,10 @@ class Soaker:
             execution.get("cause"),
         )
         outcome.output = json.loads(execution.get("output") or "{}")
-        if outcome.verdict == "wrong" and may_be_excused(outcome.error, self._retriers()):
-            outcome.gave_up = exhausted_state(self._events(outcome.execution_arn), self._retriers())
+        if outcome.verdict == "wrong":
+            retriers = self._retriers()
+            if may_be_excused(outcome.error, retriers):
+                outcome.gave_up = exhausted_state(self._events(outcome.execution_arn), retriers)
         return True
 
     def _events(self, arn: str) -> Iterator[dict[str, Any]]:

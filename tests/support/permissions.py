@@ -124,25 +124,25 @@ def _decided(documents: tuple[Document, ...], caller: Caller, question: Question
     return bool(decide(caller, question, PolicySet(identity=identity, resource=resource)))
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
 def _mutated(document: Document, index: int, statement: Mapping[str, Any]) -> Iterator[Mutation]:
     for kind, element in (("action", "Action"), ("resource", "Resource")):
-        for value in _as_list(statement.get(element, [])):
-            rest = [v for v in _as_list(statement[element]) if v != value]
+        for value in as_list(statement.get(element, [])):
+            rest = [v for v in as_list(statement[element]) if v != value]
             yield _mutation(document, index, kind, str(value), {element: rest} if rest else None)
     for operator, block in statement.get("Condition", {}).items():
         for key, values in block.items() if operator != "Null" else ():
-            for value in _as_list(values):
+            for value in as_list(values):
                 condition = _without_value(statement["Condition"], operator, key, value)
                 yield _mutation(document, index, "value", f"{key} {value}", condition)
 
 
 def _without_value(condition: Mapping[str, Any], operator: str, key: str, value: Any) -> dict[str, Any] | None:
     """Return the change that takes one value away, or None where it was the key's only one."""
-    rest = [v for v in _as_list(condition[operator][key]) if v != value]
+    rest = [v for v in as_list(condition[operator][key]) if v != value]
     return {"Condition": {**condition, operator: {**condition[operator], key: rest}}} if rest else None
 
 
@@ -198,4 +198,4 @@ class Reasons:
         ):
             return True
         statements = [mutation.statement] if mutation.statement else mutation.document.content["Statement"]
-        return all((holder, s["Sid"], a) in self.actions for s in statements for a in _as_list(s["Action"]))
+        return all((holder, s["Sid"], a) in self.actions for s in statements for a in as_list(s["Action"]))

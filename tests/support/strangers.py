@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from baton_local.iam.evaluator import Caller, Question
-from tests.support.permissions import Document, Mutation, Recording
+from tests.support.permissions import Document, Mutation, Recording, as_list
 
 STRANGER = "a-strangers"
 RUN_TAG = "baton:run-id"
@@ -117,7 +117,7 @@ def widened(recording: Recording) -> Iterator[Mutation]:
 
 def _wider_in_the_bucket(document: Document, index: int, statement: Any) -> Iterator[Mutation]:
     """Yield each pattern of objects, made one of the whole run, and of the whole bucket."""
-    resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+    resources = as_list(statement["Resource"])
     for resource in resources:
         bucket, slash, key = resource.partition("/")
         if ":s3:::" not in bucket or not slash:
