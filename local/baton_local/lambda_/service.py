@@ -29,6 +29,13 @@ _VARIABLES_BYTES = 4096
 _NOT_CONTENT = frozenset({"FunctionArn", "LastModified", "LastUpdateStatus", "State", "Version"})
 """What differs between a function and its version although neither its code nor its configuration does."""
 
+_UNSET: dict[str, Any] = {"DeadLetterConfig": {"TargetArn": ""}, "FileSystemConfigs": [], "KMSKeyArn": ""}
+"""How an update takes back what Lambda then does not show."""
+_KEPT = (*_UNSET, "EphemeralStorage", "SnapStart", "TracingConfig")
+"""Settings that moto's functions drop when they are made or changed."""
+
+_NO_VPC = {"VpcConfig": None}
+
 
 class LambdaService:
     """AWS Lambda of one embedded cloud.
@@ -204,29 +211,36 @@ def _keep_layers() -> None:
 
 
 def _keep_configuration() -> None:
-    """Keep and check what moto's functions drop: the dead-letter queue, tracing, reserved variables."""
+    """Keep and check what moto's functions drop: most settings that an update changes, reserved variables."""
 
     def initialise(model: Any, account_id: str, spec: dict[str, Any], region: str, version: Any = 1) -> None:
         _check_variables(spec)
         if version == "$LATEST":
             _check_role(spec["Role"], needs_of_function(_place(account_id, region), spec))
         create(model, account_id, spec, region, version)
-        model.baton_dead_letters = spec.get("DeadLetterConfig") or {}
+        model.baton_kept = _kept(spec)
         model.baton_published = 0
 
     def update_configuration(model: Any, config_updates: dict[str, Any]) -> Any:
         _check_variables(config_updates)
-        wanted = {"DeadLetterConfig": model.baton_dead_letters, "VpcConfig": model._vpc_config, **config_updates}
+        wanted = {**model.baton_kept, "VpcConfig": model._vpc_config, **config_updates}
         needs = needs_of_function(_place(model.account_id, model.region), wanted)
         _check_role(config_updates.get("Role") or model.role, needs)
-        model.baton_dead_letters = config_updates.get("DeadLetterConfig", model.baton_dead_letters)
-        model.tracing_config = config_updates.get("TracingConfig") or model.tracing_config
-        return update(model, config_updates)
+        # A new dictionary: the versions published before share the old one.
+        model.baton_kept = {**model.baton_kept, **_kept(config_updates)}
+        network = config_updates.get("VpcConfig")
+        # Empty lists take a function out of its network.
+        return update(model, config_updates if network is None or any(network.values()) else config_updates | _NO_VPC)
+
+    def update_function_code(model: Any, updated_spec: dict[str, Any]) -> Any:
+        model.architectures = updated_spec.get("Architectures") or model.architectures
+        return update_code(model, updated_spec)
 
     def get_configuration(model: Any, on_create: bool = False) -> dict[str, Any]:
         configuration: dict[str, Any] = get(model, on_create)
-        dead_letters = {"DeadLetterConfig": model.baton_dead_letters} if model.baton_dead_letters else {}
-        return {**configuration, **dead_letters}
+        kept = {name: value for name, value in model.baton_kept.items() if value != _UNSET.get(name)}
+        snap_start = {"SnapStart": {**configuration["SnapStart"], **kept.get("SnapStart", {})}}
+        return {**configuration, **kept, **snap_start}
 
     def put_event_config(backend: Any, function_name: str, config: dict[str, Any]) -> Any:
         # moto appends, and then answers with the first.
@@ -237,10 +251,17 @@ def _keep_configuration() -> None:
         _MODELS, "LambdaFunction.__init__", initialise, ("self", "account_id", "spec", "region", "version")
     )
     update = replace(_MODELS, "LambdaFunction.update_configuration", update_configuration, ("self", "config_updates"))
+    update_code = replace(
+        _MODELS, "LambdaFunction.update_function_code", update_function_code, ("self", "updated_spec")
+    )
     get = replace(_MODELS, "LambdaFunction.get_configuration", get_configuration, ("self", "on_create"))
     put_config = replace(
         _MODELS, "LambdaBackend.put_function_event_invoke_config", put_event_config, ("self", "function_name", "config")
     )
+
+
+def _kept(spec: dict[str, Any]) -> dict[str, Any]:
+    return {name: spec[name] for name in _KEPT if spec.get(name) is not None}
 
 
 def _publish_by_content() -> None:
@@ -309,7 +330,9 @@ def _layers(model: Any) -> list[bytes]:
 
 def _policy(backend: Any, model: Any) -> Policy:
     configs = backend.get_function(model.function_name).event_invoke_config
-    return Policy.of(configs[-1].config if configs else {}, model.baton_dead_letters.get("TargetArn", ""))
+    return Policy.of(
+        configs[-1].config if configs else {}, model.baton_kept.get("DeadLetterConfig", {}).get("TargetArn", "")
+    )
 
 
 def _qualifier_in(function_name: str) -> str | None:

@@ -29,7 +29,7 @@ _CONFIGURATION: dict[str, Any] = {
     "Handler": None,
     "KmsKeyArn": "",
     "Layers": [],
-    "LoggingConfig": None,
+    "LoggingConfig": {"LogFormat": "Text"},
     "MemorySize": 128,
     "Role": None,
     "Runtime": None,
@@ -70,7 +70,8 @@ class Function(ResourceType):
     def create(self, job: Job) -> Made:
         """Make the function from its package."""
         client, name = job.client("lambda"), job.name("FunctionName")
-        arguments = job.fit(client, "CreateFunction", *_CONFIGURATION, "Architectures", "PackageType")
+        settings = _as_lambda_has_it(job.only(*_CONFIGURATION, "Architectures", "PackageType"))
+        arguments = fit(client, "CreateFunction", settings)
         made = client.create_function(FunctionName=name, Code=_code(job), Tags=job.tags(), **arguments)
         self._concurrency(job, name, {})
         return Made(name, {"Arn": made["FunctionArn"]})
@@ -86,13 +87,14 @@ class Function(ResourceType):
         """Change code, configuration, concurrency and tags, as far as they differ."""
         client, name = job.client("lambda"), made.physical_id
         if changed(job, old, "Code", "Architectures"):
-            extra = fit(client, "UpdateFunctionCode", job.only("Architectures"))
-            client.update_function_code(FunctionName=name, **_renamed(_code(job)), **extra)
+            architectures = job.get("Architectures", ["x86_64"])
+            client.update_function_code(FunctionName=name, Architectures=architectures, **_renamed(_code(job)))
         names = [n for n in _CONFIGURATION if changed(job, old, n)]
         if names:
             wanted = {n: job.get(n, _CONFIGURATION[n]) for n in names}
             given = {n: v for n, v in wanted.items() if v is not None}
-            client.update_function_configuration(FunctionName=name, **fit(client, "UpdateFunctionConfiguration", given))
+            arguments = fit(client, "UpdateFunctionConfiguration", _as_lambda_has_it(given))
+            client.update_function_configuration(FunctionName=name, **arguments)
         self._concurrency(job, name, old)
         self._tags(job, made, old)
         return made
@@ -109,6 +111,11 @@ class Function(ResourceType):
         """Delete the function with its versions and aliases."""
         with Ignoring(*_GONE):
             job.client("lambda").delete_function(FunctionName=made.physical_id)
+
+
+def _as_lambda_has_it(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under the API's names, which differ from CloudFormation's in one."""
+    return {"KMSKeyArn" if name == "KmsKeyArn" else name: value for name, value in settings.items()}
 
 
 def _renamed(code: Mapping[str, Any]) -> dict[str, Any]:
