@@ -31,7 +31,7 @@ DEPLOYABLE = frozenset({"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
 _EXPLANATIONS = {
     "ROLLBACK_IN_PROGRESS": "The wait will end with an error, since the creation has failed.",
     # Rolled back, and not only deleted, for then the bucket and the table would stay and be in the way of the next.
-    "CREATE_FAILED": "Nothing can be deployed over it: what it made is taken back, and the stack is deleted.",
+    "CREATE_FAILED": "It never was complete: what it made is taken back, and the stack is deleted.",
     "UPDATE_FAILED": "CloudFormation takes no update before it is rolled back.",
     "UPDATE_ROLLBACK_FAILED": "Mend what keeps it first, or the rollback fails again.",
     "DELETE_FAILED": "Mend that and leave --retain-resources away; with it, they stay, and may cost something.",

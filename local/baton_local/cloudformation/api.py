@@ -167,6 +167,12 @@ class Api:
         self._service.roll_back(stack, request.credentials())
         return {"StackId": stack.stack_id}
 
+    def continue_update_rollback(self, request: Request) -> dict[str, Any]:
+        """ContinueUpdateRollback."""
+        skip = frozenset(str(name) for name in request.get("ResourcesToSkip", []))
+        self._service.go_on_rolling_back(self._stack(request), request.credentials(), skip)
+        return {}
+
     def delete_stack(self, request: Request) -> dict[str, Any]:
         """DeleteStack; a stack that does not exist is no error."""
         try:
@@ -365,7 +371,7 @@ def _shown_parameter(name: str, declaration: Mapping[str, Any]) -> dict[str, Any
 
 
 OPERATIONS = tuple(name for name in vars(Api) if not name.startswith("_"))
-_UNKNOWN_TO_MOTO = ("update_termination_protection", "list_imports", "rollback_stack")
+_UNKNOWN_TO_MOTO = ("update_termination_protection", "list_imports", "rollback_stack", "continue_update_rollback")
 
 
 def _method(operation: Callable[[Request], dict[str, Any]]) -> Callable[[Any], Any]:

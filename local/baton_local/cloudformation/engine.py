@@ -64,7 +64,7 @@ class Operation:
         self.deployment = deployment
         self.imports = imports
         self._url = url
-        self._done: list[Callable[[], None]] = []
+        self._done: list[tuple[str, Callable[[], None]]] = []
         self._obsolete: list[tuple[Record, Deployment]] = []
         self._resolver: Resolver | None = None
 
@@ -277,13 +277,15 @@ class Operation:
         made = kind.create(job)
         record = Record(logical_id, kind.type, declaration, properties, made, needs, suffix)
         self.stack.resources[logical_id] = record
-        self._done.append(lambda: self._undo_creation(record))
+        self._done.append((logical_id, lambda: self._undo_creation(record)))
         self._event(record, kind.type, "CREATE_COMPLETE")
         return record
 
     def _undo_creation(self, record: Record) -> None:
-        if str(record.declaration.get("DeletionPolicy", "Delete")) == "Retain":
+        if record.retained(creating=True):
             self._event(record, record.type, "DELETE_SKIPPED")
+        elif self.stack.ever_complete:
+            self._try_to_delete(record, self.deployment)
         else:
             self.delete_record(record, self.deployment)
         self.stack.resources.pop(record.logical_id, None)
@@ -314,7 +316,7 @@ class Operation:
     def _updated(self, record: Record, kind: ResourceType, job: Job, old: Record, before: Deployment) -> Made:
         # Also an update that fails half-way has changed something, so the way back is remembered first.
         back = self._job(record.logical_id, old.properties, old.suffix, before)
-        self._done.append(lambda: self._undo_update(old, kind, back, job.properties))
+        self._done.append((old.logical_id, lambda: self._undo_update(old, kind, back, job.properties)))
         return kind.update(job, record.made, record.properties)
 
     def _undo_update(self, old: Record, kind: ResourceType, back: Job, failed: Mapping[str, Any]) -> None:
@@ -342,7 +344,7 @@ class Operation:
             )
         reason = "Requested update requires the creation of a new physical resource; hence creating one."
         self._event(old, kind.type, "UPDATE_IN_PROGRESS", reason)
-        self._done.append(lambda: self.stack.resources.__setitem__(old.logical_id, old))
+        self._done.append((old.logical_id, lambda: self.stack.resources.__setitem__(old.logical_id, old)))
         self._create(old.logical_id, declaration, properties, needs, kind)
         self._obsolete.append((old, before))
 
@@ -371,11 +373,14 @@ class Operation:
     def _remove(self, record: Record, deployment: Deployment, policy: str) -> None:
         if record.retained(policy):
             self._event(record, record.type, "DELETE_SKIPPED")
-            return
+        else:
+            self._try_to_delete(record, deployment)
+
+    def _try_to_delete(self, record: Record, deployment: Deployment) -> None:
         try:
             self.delete_record(record, deployment)
         except Exception as error:
-            # AWS gives up on it too, and goes on: the stack's update is complete, the resource stays behind.
+            # AWS gives up on it too, and goes on: the update or its rollback is complete, the resource stays behind.
             self._event(record, record.type, "DELETE_FAILED", reason_of(error))
 
     def delete_record(self, record: Record, deployment: Deployment) -> None:
@@ -385,22 +390,35 @@ class Operation:
         kind.delete(self._job(record.logical_id, record.properties, record.suffix, deployment), record.made)
         self._event(record, record.type, "DELETE_COMPLETE")
 
-    def roll_back(self) -> list[str]:
-        """Undo what was done, last first; return the reasons of what could not be undone."""
-        failures = []
-        for undo in reversed(self._done):
+    def roll_back(self, skip: frozenset[str] = frozenset()) -> dict[str, str]:
+        """Undo what was done, last first; return why what could not be undone, by logical id: that is done again."""
+        failures: dict[str, str] = {}
+        left = []
+        for logical_id, undo in reversed(self._done):
+            if logical_id in skip:
+                continue
             try:
                 undo()
             except Exception as error:
-                failures.append(reason_of(error))
-        self._done.clear()
+                failures[logical_id] = reason_of(error)
+                left.append((logical_id, undo))
+                self._rollback_failed(logical_id, failures[logical_id])
+        self._done = left[::-1]
         return failures
 
-    def delete_all(self, retain: frozenset[str] = frozenset()) -> None:
-        """Delete the stack's resources, each before what it depends on; raise ResourceFailed for those that stay."""
+    def _rollback_failed(self, logical_id: str, reason: str) -> None:
+        record = self.stack.resources.get(logical_id)
+        if record is not None:
+            self._event(record, record.type, "UPDATE_FAILED", reason)
+
+    def delete_all(self, retain: frozenset[str] = frozenset(), *, creating: bool = False) -> None:
+        """Delete the stack's resources, each before what it depends on; raise ResourceFailed for those that stay.
+
+        ``creating``: it takes back their creation, so that RetainExceptOnCreate retains nothing.
+        """
         failed: dict[str, str] = {}
         for record in deletion_order(self.stack.resources):
-            if record.retained() or record.logical_id in retain:
+            if record.retained(creating=creating) or record.logical_id in retain:
                 self._event(record, record.type, "DELETE_SKIPPED")
             else:
                 try:

@@ -21,6 +21,8 @@ from baton_local.cloudformation.templates import TemplateError
 _WAIT_SECONDS = 20.0
 _PAUSED = ("CREATE_FAILED", "UPDATE_FAILED")
 """Where an operation stays that failed with its rollback disabled."""
+_OVER = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED")
+"""Where a stack takes no update."""
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
 
 ManagedPolicies = Callable[[str], dict[str, str]]
@@ -176,7 +178,20 @@ class CloudFormation:
         if stack.ever_complete:
             self._run(stack, lambda: self._roll_back(stack), "UPDATE_ROLLBACK_IN_PROGRESS")
         else:
-            self._run(stack, lambda: self._delete(stack, frozenset()), "DELETE_IN_PROGRESS")
+            self._run(stack, lambda: self._delete(stack, frozenset(), creating=True), "DELETE_IN_PROGRESS")
+
+    def go_on_rolling_back(self, stack: Stack, credentials: Credentials, skip: frozenset[str]) -> None:
+        """Take back the rest of what a failed rollback could not, but for what is to be skipped.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ContinueUpdateRollback.html
+        """
+        if stack.status != "UPDATE_ROLLBACK_FAILED":
+            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be rolled back.")
+        well = [name for name in skip if name not in stack.resources or stack.resources[name].status != "UPDATE_FAILED"]
+        if well:
+            raise TemplateError(f"Only resources in UPDATE_FAILED state can be skipped: [{', '.join(sorted(well))}]")
+        stack.credentials = credentials
+        self._run(stack, lambda: self._roll_back(stack, skip), "UPDATE_ROLLBACK_IN_PROGRESS")
 
     def delete(self, stack: Stack, credentials: Credentials, retain: frozenset[str]) -> None:
         """Delete a stack."""
@@ -205,7 +220,7 @@ class CloudFormation:
 
     @staticmethod
     def _check_idle(stack: Stack) -> None:
-        if stack.busy or stack.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+        if stack.busy or stack.status in _OVER:
             raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
 
     def _check_updatable(self, stack: Stack, disable_rollback: bool) -> None:
@@ -356,7 +371,7 @@ class CloudFormation:
         stack.outputs = []
         failures = operation.roll_back()
         if failures:
-            stack.become("ROLLBACK_FAILED", "; ".join(failures))
+            stack.become("ROLLBACK_FAILED", "; ".join(failures.values()))
         else:
             stack.become("ROLLBACK_COMPLETE")
 
@@ -377,9 +392,9 @@ class CloudFormation:
 
     @staticmethod
     def _failed_update(stack: Stack, operation: Operation, reason: str, outputs: list[dict[str, str]]) -> None:
-        def undo() -> list[str]:
+        def undo(skip: frozenset[str]) -> dict[str, str]:
             stack.outputs = outputs
-            return operation.roll_back()
+            return operation.roll_back(skip)
 
         stack.unfinished.append(undo)
         if stack.disable_rollback:
@@ -389,18 +404,20 @@ class CloudFormation:
         CloudFormation._roll_back(stack)
 
     @staticmethod
-    def _roll_back(stack: Stack) -> None:
-        failures = [failure for undo in reversed(stack.unfinished) for failure in undo()]
-        stack.unfinished.clear()
+    def _roll_back(stack: Stack, skip: frozenset[str] = frozenset()) -> None:
+        failures: dict[str, str] = {}
+        for undo in reversed(stack.unfinished):
+            failures |= undo(skip)
         if failures:
-            stack.become("UPDATE_ROLLBACK_FAILED", "; ".join(failures))
+            stack.become("UPDATE_ROLLBACK_FAILED", "; ".join(failures.values()))
         else:
+            stack.unfinished.clear()
             stack.become("UPDATE_ROLLBACK_COMPLETE")
 
-    def _delete(self, stack: Stack, retain: frozenset[str]) -> None:
+    def _delete(self, stack: Stack, retain: frozenset[str], *, creating: bool = False) -> None:
         if stack.deployment is not None:
             try:
-                self._operation(stack, stack.deployment).delete_all(retain)
+                self._operation(stack, stack.deployment).delete_all(retain, creating=creating)
             except ResourceFailed as error:
                 stack.become("DELETE_FAILED", f"The following resource(s) failed to delete: [{error.logical_id}].")
                 return

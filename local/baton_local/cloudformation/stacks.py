@@ -38,9 +38,10 @@ class Record:
     status: str = "CREATE_COMPLETE"
     changed_at: datetime = field(default_factory=now)
 
-    def retained(self, policy: str = "DeletionPolicy") -> bool:
-        """Return whether the resource stays when the stack or the old version of it goes."""
-        return str(self.declaration.get(policy, "Delete")) in ("Retain", "RetainExceptOnCreate")
+    def retained(self, policy: str = "DeletionPolicy", *, creating: bool = False) -> bool:
+        """Return whether the resource stays when the stack, its creation or the old version of it goes."""
+        retaining = ("Retain",) if creating else ("Retain", "RetainExceptOnCreate")
+        return str(self.declaration.get(policy, "Delete")) in retaining
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ class Stack:
     notification_arns: list[str] = field(default_factory=list)
     disable_rollback: bool = False
     termination_protection: bool = False
-    unfinished: list[Callable[[], list[str]]] = field(default_factory=list)
-    """How to take back each operation that failed with its rollback disabled; each returns what it could not."""
+    unfinished: list[Callable[[frozenset[str]], dict[str, str]]] = field(default_factory=list)
+    """How to take back each failed operation but for some logical ids; each returns what it could not, and why."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from baton_local.cloudformation.resources import compute
 from tests.integration.local.embedded import Cloud, running
 
 REGION = "eu-west-1"
@@ -545,6 +546,59 @@ def test_a_stack_that_never_was_complete_is_deleted_by_its_rollback(cfn):
     assert stack(cfn, created)["StackStatus"] == "DELETE_COMPLETE"
 
 
+def test_the_rollback_of_a_creation_also_deletes_what_is_retained_but_not_on_its_creation(cloud: Cloud, cfn):
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html"""
+    kept = BROKEN.replace("  Two: {", "  Two: {DeletionPolicy: RetainExceptOnCreate, ")
+    cfn.create_stack(StackName="except", TemplateBody=kept, DisableRollback=True)
+    assert len(queue_names(cloud)) == 2
+    cfn.rollback_stack(StackName="except")
+    assert queue_names(cloud) == set()
+
+    create(cfn, "except", kept.replace(", Properties: {Speed: 9}", ""))
+    cfn.delete_stack(StackName="except")
+    [left] = queue_names(cloud)
+    assert left.startswith("except-Two-")
+    cloud.client("sqs", REGION).delete_queue(QueueUrl=left)
+
+
+@pytest.fixture
+def unable_to_go_back(cloud: Cloud, cfn):
+    """A stack whose queue somebody deleted between an update that failed and its rollback."""
+    create(cfn, "stuck", QUEUES)
+    assert keep_what_was_done(cfn, "stuck", BROKEN, Seconds="99") == "UPDATE_FAILED"
+    sqs, url = cloud.client("sqs", REGION), resources(cfn, "stuck")["One"]
+    sqs.delete_queue(QueueUrl=url)
+    cfn.rollback_stack(StackName="stuck")
+    yield lambda: sqs.create_queue(QueueName=url.rpartition("/")[2])
+    cfn.delete_stack(StackName="stuck")
+    assert queue_names(cloud) == set()
+
+
+def test_a_rollback_that_failed_goes_on_when_its_reason_is_mended(cloud: Cloud, cfn, unable_to_go_back):
+    assert stack(cfn, "stuck")["StackStatus"] == "UPDATE_ROLLBACK_FAILED"
+    assert "does not exist" in reasons(cfn, "stuck")["One"]
+    with pytest.raises(ClientError, match="UPDATE_ROLLBACK_FAILED state and can not be updated"):
+        update(cfn, "stuck", QUEUES, Seconds="45")
+    cfn.continue_update_rollback(StackName="stuck")
+    assert stack(cfn, "stuck")["StackStatus"] == "UPDATE_ROLLBACK_FAILED"
+
+    unable_to_go_back()
+    cfn.continue_update_rollback(StackName="stuck")
+    assert stack(cfn, "stuck")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert visibility(cloud, cfn, "stuck") == "30"
+    with pytest.raises(ClientError, match="UPDATE_ROLLBACK_COMPLETE state and can not be rolled back"):
+        cfn.continue_update_rollback(StackName="stuck")
+
+
+def test_a_rollback_that_failed_goes_on_without_what_is_skipped(cfn, unable_to_go_back):
+    with pytest.raises(ClientError, match=r"can be skipped: \[Nothing, Two\]"):
+        cfn.continue_update_rollback(StackName="stuck", ResourcesToSkip=["Two", "One", "Nothing"])
+    cfn.continue_update_rollback(StackName="stuck", ResourcesToSkip=["One"])
+    assert stack(cfn, "stuck")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    unable_to_go_back()
+    assert update(cfn, "stuck", QUEUES, Seconds="45")["StackStatus"] == "UPDATE_COMPLETE"
+
+
 def test_an_update_without_a_change_is_refused(cfn):
     create(cfn, "same", QUEUES)
     with pytest.raises(ClientError, match="No updates are to be performed"):
@@ -639,6 +693,86 @@ def test_a_new_version_of_an_unchanged_function_is_refused(cloud: Cloud, cfn, co
     appconfig = cloud.client("appconfig", REGION)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         appconfig.get_application(ApplicationId=application)
+
+
+NOT_IN_A_VERSION = {"FunctionName", "PackageType", "ReservedConcurrentExecutions", "Tags"}
+_ANYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+_LAMBDA = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+CHANGES = {
+    "Architectures": ["arm64"],
+    "Code": {"S3Bucket": "code", "S3Key": "v2.zip"},
+    "DeadLetterConfig": {"TargetArn": {"Fn::GetAtt": ["Letters", "Arn"]}},
+    "Description": "another",
+    "Environment": {"Variables": {"COLOUR": "red"}},
+    "EphemeralStorage": {"Size": 1024},
+    "FileSystemConfigs": [{"Arn": {"Fn::GetAtt": ["Letters", "Arn"]}, "LocalMountPath": "/mnt/data"}],
+    "Handler": "app.other",
+    "KmsKeyArn": {"Fn::GetAtt": ["Key", "Arn"]},
+    "Layers": [{"Ref": "Layer"}],
+    "LoggingConfig": {"LogFormat": "JSON"},
+    "MemorySize": 256,
+    "Role": {"Fn::GetAtt": ["Other", "Arn"]},
+    "Runtime": "python3.12",
+    "SnapStart": {"ApplyOn": "PublishedVersions"},
+    "Timeout": 20,
+    "TracingConfig": {"Mode": "Active"},
+    "VpcConfig": {"SubnetIds": [{"Ref": "Subnet"}], "SecurityGroupIds": []},
+}
+"""For each property of a function that is part of a version: another value than the one that is deployed first."""
+
+
+def _with_settings(step: int, **settings: Any) -> str:
+    role = {
+        "AssumeRolePolicyDocument": {"Statement": [_LAMBDA]},
+        "Policies": [{"PolicyName": "all", "PolicyDocument": {"Statement": [_ANYTHING]}}],
+    }
+    package = {"S3Bucket": "code", "S3Key": "v1.zip"}
+    function = {"Code": package, "Handler": "app.handler", "Runtime": "python3.11", **settings}
+    function.setdefault("Role", {"Fn::GetAtt": ["One", "Arn"]})
+    found: dict[str, Any] = {
+        "One": {"Type": "AWS::IAM::Role", "Properties": role},
+        "Other": {"Type": "AWS::IAM::Role", "Properties": role},
+        "Letters": {"Type": "AWS::SQS::Queue"},
+        "Key": {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": {"Statement": [{**_ANYTHING, "Principal": "*"}]}}},
+        "Layer": {"Type": "AWS::Lambda::LayerVersion", "Properties": {"Content": package}},
+        "Function": {"Type": "AWS::Lambda::Function", "Properties": function},
+        "Version": {
+            "Type": "AWS::Lambda::Version",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": {"FunctionName": {"Ref": "Function"}, "Description": f"step {step}"},
+        },
+    }
+    subnet = {"Subnet": {"Type": "String"}}
+    outputs = {"Function": {"Value": {"Ref": "Function"}}, "Version": {"Value": {"Ref": "Version"}}}
+    return json.dumps({"Parameters": subnet, "Resources": found, "Outputs": outputs})
+
+
+def test_a_change_of_any_one_setting_of_a_function_is_deployed_as_another_version(cloud: Cloud, cfn, code):
+    assert set(CHANGES) == set(compute.Function.properties) - NOT_IN_A_VERSION
+    lambdas = cloud.client("lambda", REGION)
+    subnet = cloud.client("ec2", REGION).describe_subnets()["Subnets"][0]["SubnetId"]
+    shown = [_published(lambdas, create(cfn, "settings", _with_settings(0), Subnet=subnet))]
+    settings: dict[str, Any] = {}
+    for step, (name, value) in enumerate([*CHANGES.items(), ("nothing", None)], start=1):
+        settings = {**settings, name: value} if name in CHANGES else {}
+        found = update(cfn, "settings", _with_settings(step, **settings), Subnet=subnet)
+        assert found["StackStatus"] == "UPDATE_COMPLETE", (name, reasons(cfn, "settings"))
+        shown.append(_published(lambdas, found))
+    *others, last = shown
+    assert last == others[0]
+    assert all(one not in others[:index] for index, one in enumerate(others))
+    cfn.delete_stack(StackName="settings")
+
+
+def _published(lambdas: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what Lambda shows of a function, which its version shows too but for what names a version."""
+    names = ("ResponseMetadata", "Version", "FunctionArn", "LastModified")
+    function, version = (
+        {k: v for k, v in lambdas.get_function_configuration(FunctionName=found["Out"][name]).items() if k not in names}
+        for name in ("Function", "Version")
+    )
+    assert version == {**function, "Description": version["Description"]}
+    return function
 
 
 def test_a_version_that_a_rollback_left_is_in_the_way_of_the_same_deployment(cloud: Cloud, cfn, code):
