@@ -21,7 +21,8 @@ from baton.kfp import connect
 from baton.kfp.access import SecretAccess
 from baton.kfp.answers import LOGIN_PAGE, NO_API, is_busy
 from baton.kfp.client import KfpClient
-from baton.kfp.transport import Unanswered, Unreached
+from baton.kfp.connect import NoApiServer
+from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
 from baton_cli.drained import drain_command, enable_uploads, must_wait
@@ -39,6 +40,27 @@ POD_IDENTITY_AGENT = "eks-pod-identity-agent"
 """The add-on without which Pod Identity gives no credentials; clusters in Auto Mode have it built in.
 
 https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
+"""
+
+AGENT_AT_WORK = frozenset({"ACTIVE", "UPDATING", "UPDATE_FAILED"})
+"""The statuses in which the agent gives credentials, be it in its last version."""
+
+_AGENT_AGAIN = ("delete-addon", "wait addon-deleted", "create-addon")
+AGENT_MENDS = {
+    "": ("create-addon",),
+    "CREATING": ("wait addon-active",),
+    "CREATE_FAILED": _AGENT_AGAIN,
+    "DEGRADED": ("update-addon --resolve-conflicts OVERWRITE", "wait addon-active"),
+    "DELETING": ("wait addon-deleted", "create-addon"),
+    "DELETE_FAILED": _AGENT_AGAIN,
+}
+"""What leads to an agent from each of the other statuses, where there is none from the empty one."""
+
+CLUSTER_GOOD = frozenset({"ACTIVE", "UPDATING"})
+CLUSTER_LOST = frozenset({"DELETING", "FAILED"})
+"""The statuses of clusters that answer, also during an update, and of those that never will again; others are to come.
+
+https://docs.aws.amazon.com/eks/latest/APIReference/API_Cluster.html
 """
 
 ENTRY_MODES = ("API", "API_AND_CONFIG_MAP")
@@ -363,19 +385,25 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
     except ClientError as error:
         if not is_gone(error):
             raise
-        text = f"There is no cluster {name} in {patient.region}."
-        if patient.deployed:
-            yield _replaced(patient, "cluster", text, "EksClusterName=NAME")
-        else:
-            yield Finding("cluster", WRONG, text, f"aws eks list-clusters {patient.here}")
+        yield _no_cluster(patient, f"There is no cluster {name} in {patient.region}.")
         return
-    good, status = cluster["status"] == "ACTIVE", f"{name} is {cluster['status']}"
+    status = cluster["status"]
+    if status in CLUSTER_LOST:
+        yield _no_cluster(patient, f"{name} is {status}.")
+        return
+    good = status in CLUSTER_GOOD
     wait = f"aws eks wait cluster-active --name {name} {patient.here}"
-    yield judge("cluster", good, status, f"{status}.", wait)
+    yield judge("cluster", good, f"{name} is {status}", f"{name} is {status}.", wait)
     if good and ("PodIdentity" in patient.resources if patient.deployed else patient.partition != "aws-cn"):
         yield _pod_identity(patient, name, cluster)
     if good and patient.deployed and patient.settings.kfp_mode == "eks-proxy":
         yield from _cluster_access(patient, name, cluster)
+
+
+def _no_cluster(patient: Patient, text: str) -> Finding:
+    if patient.deployed:
+        return _replaced(patient, "cluster", text, "EksClusterName=NAME")
+    return Finding("cluster", WRONG, text, f"aws eks list-clusters {patient.here}")
 
 
 def _cluster_access(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Iterator[Finding]:
@@ -415,24 +443,29 @@ def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
 
 
 def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Finding:
+    """Judge the agent, as the cluster's add-on or as a part of it."""
     built_in = bool((cluster.get("computeConfig") or {}).get("enabled"))
-    return judge(
-        "pod identity",
-        built_in or _has_agent(patient.client("eks"), name),
-        "the cluster can give pods their role",
-        f"{name} has no add-on {POD_IDENTITY_AGENT}, so the pods of a pipeline get no credentials.",
-        f"aws eks create-addon --cluster-name {name} --addon-name {POD_IDENTITY_AGENT} {patient.here}",
-    )
+    agent: dict[str, Any] = {"status": "ACTIVE"} if built_in else _agent(patient.client("eks"), name)
+    status = agent.get("status", "")
+    if status in AGENT_AT_WORK:
+        return Finding("pod identity", OK, "the cluster can give pods their role")
+    what = f"is {status}" if status else "is missing"
+    issues = [sentence(str(issue["message"])) for issue in (agent.get("health") or {}).get("issues") or []]
+    text = f"The add-on {POD_IDENTITY_AGENT} of {name} {what}, so the pods of a pipeline may get no credentials."
+    target = f"--cluster-name {name} --addon-name {POD_IDENTITY_AGENT} {patient.here}"
+    steps = " && ".join(f"aws eks {step} {target}" for step in AGENT_MENDS[status])
+    return Finding("pod identity", WRONG, " ".join([text, *issues]), steps)
 
 
-def _has_agent(eks: Any, cluster: str) -> bool:
+def _agent(eks: Any, cluster: str) -> dict[str, Any]:
+    """Return the add-on as EKS shows it, or nothing where there is none."""
     try:
-        eks.describe_addon(clusterName=cluster, addonName=POD_IDENTITY_AGENT)
+        found: dict[str, Any] = eks.describe_addon(clusterName=cluster, addonName=POD_IDENTITY_AGENT)["addon"]
     except ClientError as error:
         if is_gone(error):
-            return False
+            return {}
         raise
-    return True
+    return found
 
 
 def check_given_kfp(patient: Patient) -> Iterator[Finding]:
@@ -510,11 +543,11 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
         return _unwell(patient, settings, text, error)
     if patient.kfp_url and not isinstance(error, KfpRefused):
         return _nobody_there(patient, text, error)
+    if _was_reached(error):
+        return _unwell(patient, settings, text, error)
     if isinstance(error, KfpUnavailable) and not patient.kfp_url and _inside(patient):
         # The functions look from a network that this machine may not be in.
         return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
-    if _was_reached(error):
-        return _unwell(patient, settings, text, error)
     if isinstance(error, KfpRefused):
         return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
     return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
@@ -550,6 +583,8 @@ def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error:
         # The API server judges whoever asks: here that is you, and not one of the functions.
         text = f"{text} Your own credentials were refused; the lines on cluster access are about the functions."
         return Finding("kubeflow pipelines", UNKNOWN, text)
+    if isinstance(error.__cause__, NoApiServer):
+        return Finding("kubeflow pipelines", UNKNOWN, f"reached through {settings.kfp_cluster}, which is not ready")
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
     if isinstance(error, KfpUnavailable):
@@ -558,7 +593,12 @@ def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error:
         find = "kubectl get services --all-namespaces --field-selector metadata.name=ml-pipeline"
         text = f"{sentence(text)} To see in which namespace there is one: {find}"
         return _replaced(patient, "kubeflow pipelines", text, "KfpNamespace=NAMESPACE")
-    return Finding("kubeflow pipelines", WRONG, text)
+    if str(error).startswith(TLS_FAILED):
+        # The authority is the cluster's own, so it is not the cluster that answers.
+        text = f"{sentence(text)} Something between here and {settings.kfp_cluster} answers. Look from its network."
+        return Finding("kubeflow pipelines", UNKNOWN, text, patient.look_again)
+    # Whoever asks has been let in by the API server, and what answers behind it wants something else.
+    return _replaced(patient, "kubeflow pipelines", text, "KfpMode=direct", "KfpUrl=URL")
 
 
 def _no_api_server(patient: Patient, settings: Settings, text: str) -> Finding:

@@ -22,10 +22,10 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Una
 
 from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable
 from baton.kfp import connect
-from baton.kfp.answers import NO_API
+from baton.kfp.answers import LOGIN_PAGE, NO_API
 from baton.kfp.connect import PROXIED_SERVICE
 from baton.kfp.models import Health
-from baton.kfp.transport import Unreached
+from baton.kfp.transport import TLS_FAILED, Unreached
 from baton.settings import Settings
 from baton_cli import checks, doctor, proxy_access, stack
 from baton_cli.account import Account, Origin
@@ -75,6 +75,12 @@ def kfp_url(health: dict[str, Any]) -> Iterator[str]:
 
     with serving(answer) as port:
         yield f"http://localhost:{port}"
+
+
+def statuses_of(shape: str, service: str = "eks") -> list[str]:
+    """Return the values of an enumeration of AWS's."""
+    values: list[str] = botocore.session.get_session().get_service_model(service).shape_for(shape).enum
+    return values
 
 
 def quotas(value: float = 5.0) -> list[dict[str, Any]]:
@@ -483,7 +489,7 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
     assert WRONG not in {finding.state for finding in findings}
 
 
-STATUSES = botocore.session.get_session().get_service_model("cloudformation").shape_for("StackStatus").enum
+STATUSES = statuses_of("StackStatus", "cloudformation")
 DELETE = ["delete_stack", "stack_delete_complete"]
 BUILD, GUIDED, DEPLOYED = "make build", "sam deploy --guided", "sam deploy"
 LEADS_ON = {
@@ -751,7 +757,8 @@ PRIVATE = {"endpointPublicAccess": False, "endpointPrivateAccess": True}
         (KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints"), {}, False, WRONG, RESTART),
         (KfpUnavailable("Kubeflow Pipelines answered 429: slowly"), {}, False, UNKNOWN, AGAIN),
         (NO_SERVICE, {}, False, WRONG, "KfpNamespace=NAMESPACE"),
-        (KfpMisconfigured("The TLS connection failed."), {}, False, WRONG, ""),
+        (KfpMisconfigured(f"{TLS_FAILED} https://x: self-signed certificate."), {}, False, UNKNOWN, AGAIN),
+        (KfpMisconfigured(f"{LOGIN_PAGE}: the answer is HTML."), {}, False, WRONG, "KfpMode=direct KfpUrl=URL"),
         (unreached(), PRIVATE, False, WRONG, "VpcSubnetIds=SUBNETS VpcSecurityGroupIds=GROUPS"),
         (unreached(), PRIVATE, True, UNKNOWN, AGAIN),
         (unreached(), {"endpointPublicAccess": True}, False, UNKNOWN, AGAIN),
@@ -795,6 +802,48 @@ def test_it_looks_at_the_version_that_the_state_machine_calls(aws: FakeAws) -> N
     look(aws)
     assert aws.called("stepfunctions.describe_state_machine") == [{"stateMachineArn": MACHINE}]
     assert {call["FunctionName"] for call in aws.called("lambda.get_function_configuration")} == {CALLED}
+
+
+CLUSTER_MENDS = {
+    "CREATING": ["wait cluster-active --name flow"],
+    "PENDING": ["wait cluster-active --name flow"],
+    "DELETING": ["EksClusterName=NAME"],
+    "FAILED": ["EksClusterName=NAME"],
+}
+
+
+@pytest.mark.parametrize("status", statuses_of("ClusterStatus"))
+def test_every_status_of_a_cluster_has_its_mend_or_needs_none(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """One that is being made, or never came about, has no API server."""
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: True)
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+    aws.answers["eks.describe_cluster"] = {"cluster": {"status": status}}
+    findings = look(aws, configurations=SAMCONFIG)
+    mends = CLUSTER_MENDS.get(status, [])
+    assert the(findings, "cluster", WRONG if mends else OK).detail.startswith(f"flow is {status}")
+    found = [finding.mend for finding in findings if finding.check == "cluster"]
+    assert all(mend in one for mend, one in zip(mends, found, strict=bool(mends)))
+    assert "flow, which is not ready" in the(findings, "kubeflow pipelines", UNKNOWN).detail
+
+
+AGENT = "--cluster-name flow --addon-name eks-pod-identity-agent"
+
+
+@pytest.mark.parametrize("status", statuses_of("AddonStatus"))
+def test_every_status_of_the_agent_has_its_mend_or_needs_none(aws: FakeAws, status: str) -> None:
+    health = {"issues": [{"code": "InsufficientNumberOfReplicas", "message": "No node has room."}]}
+    aws.answers["eks.describe_addon"] = {"addon": {"status": status, "health": health}}
+    steps = checks.AGENT_MENDS.get(status)
+    finding = the(look(aws), "pod identity", WRONG if steps else OK)
+    assert (status in checks.AGENT_AT_WORK) == (steps is None)
+    if steps:
+        assert f"is {status}, " in finding.detail
+        assert finding.detail.endswith("No node has room.")
+        parts = finding.mend.split(" && ")
+        assert all(part.startswith(f"aws eks {step} {AGENT}") for part, step in zip(parts, steps, strict=True))
+        understood(finding.mend)
 
 
 def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
@@ -926,20 +975,27 @@ def test_a_token_that_is_refused_is_put_into_its_secret(
     assert "hush-hush" not in finding.detail
 
 
-def behind_the_vpc(aws: FakeAws, health: dict[str, Any], **variables: str) -> str:
-    """Return the command for a Kubeflow Pipelines that the functions look at from a VPC."""
-    health.update(status=503, body={"message": "no"})
+def behind_the_vpc(aws: FakeAws, **variables: str) -> str:
+    """Return the command for a Kubeflow Pipelines that only the functions reach, from a VPC."""
+    with socket.create_server(("localhost", 0)) as listener:
+        port = listener.getsockname()[1]
     aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
-    variables_of(aws).update(variables)
+    variables_of(aws).update(BATON_KFP_URL=f"http://localhost:{port}", **variables)
     return the(look(aws), "kubeflow pipelines", UNKNOWN).mend
 
 
-def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws, health: dict[str, Any]) -> None:
+def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
     forward = "(kubectl port-forward --namespace flows service/ml-pipeline 8888 & "
-    assert behind_the_vpc(aws, health, BATON_KFP_NAMESPACE="flows").startswith(forward)
+    assert behind_the_vpc(aws, BATON_KFP_NAMESPACE="flows").startswith(forward)
     # In a multi-user installation that is a profile's namespace, and the server is not in it.
-    mend = behind_the_vpc(aws, health, BATON_KFP_NAMESPACE="flows", BATON_KFP_USER="me@example.org")
+    mend = behind_the_vpc(aws, BATON_KFP_NAMESPACE="flows", BATON_KFP_USER="me@example.org")
     assert mend.startswith(forward.replace("flows", "kubeflow"))
+
+
+def test_a_private_kubeflow_that_is_seen_from_here_and_unwell_is_mended(aws: FakeAws, health: dict[str, Any]) -> None:
+    health.update(status=503, body={"message": "starting"})
+    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend == RESTART
 
 
 FORWARD = """#!{python}
@@ -956,12 +1012,10 @@ pathlib.Path("looked").write_text(" ".join(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_the_forwarded_port_is_waited_for_and_closed_again(
-    aws: FakeAws, health: dict[str, Any], tmp_path: Path, broken: bool
-) -> None:
+def test_the_forwarded_port_is_waited_for_and_closed_again(aws: FakeAws, tmp_path: Path, broken: bool) -> None:
     with socket.create_server(("localhost", 0)) as listener:
         port = str(listener.getsockname()[1])
-    command = behind_the_vpc(aws, health).replace("8888", port)
+    command = behind_the_vpc(aws).replace("8888", port)
     for name, text in (("kubectl", FORWARD), (".venv/bin/baton", LOOK)):
         program = tmp_path / name
         program.parent.mkdir(parents=True, exist_ok=True)

@@ -474,6 +474,16 @@ def test_a_cluster_with_an_unreadable_authority_is_told():
         connect(settings_of(kfp_mode="eks-proxy", kfp_cluster="prod"), lambda name: Eks())
 
 
+@pytest.mark.parametrize("status", ["CREATING", "FAILED"])
+def test_a_cluster_without_an_api_server_is_told_and_may_have_one_later(status):
+    class Eks:
+        def describe_cluster(self, name):
+            return {"cluster": {"status": status, "certificateAuthority": {}}}
+
+    with pytest.raises(KfpUnavailable, match=f"The cluster prod is {status}: it has no API server"):
+        connect(settings_of(kfp_mode="eks-proxy", kfp_cluster="prod"), lambda name: Eks())
+
+
 def test_the_link_to_a_run_is_the_user_interfaces():
     client = connect(settings_of(kfp_url="https://kfp.example/"), lambda name: None)
     assert client.run_url("r-1") == "https://kfp.example/#/runs/details/r-1"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from baton.clients import client
-from baton.errors import KfpMisconfigured
+from baton.errors import KfpMisconfigured, KfpUnavailable
 from baton.kfp.access import Access, EksAccess, NoAccess, SecretAccess
 from baton.kfp.client import API, KfpClient
 from baton.kfp.transport import Transport
@@ -21,6 +21,13 @@ from baton.settings import Settings
 
 PROXIED_SERVICE = "ml-pipeline:http"
 """The KFP API's service and its port's name, as the path of the proxy and RBAC call it."""
+
+
+class NoApiServer(Exception):
+    """A cluster that is being made, or that could not be, shows no endpoint.
+
+    https://docs.aws.amazon.com/eks/latest/APIReference/API_Cluster.html
+    """
 
 
 @cache
@@ -58,9 +65,10 @@ def _direct(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
 def _through_eks(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
     cluster = clients("eks").describe_cluster(name=config.kfp_cluster)["cluster"]
     path = service_proxy_path(config.kfp_namespace)
+    transport = cluster_transport(config.kfp_cluster, cluster, path)
     base = cluster["endpoint"].rstrip("/") + path
     return KfpClient(
-        cluster_transport(config.kfp_cluster, cluster, path),
+        transport,
         EksAccess(clients("sts"), config.kfp_cluster),
         namespace=config.kfp_namespace,
         user=config.kfp_user,
@@ -79,9 +87,13 @@ def service_proxy_path(namespace: str) -> str:
 def cluster_transport(name: str, cluster: Mapping[str, Any], path: str = "") -> Transport:
     """Return a transport to a cluster's API server, below a path, that trusts the cluster's own authority only.
 
-    ``cluster``: as DescribeCluster shows it. Raises KfpMisconfigured where its authority cannot be read.
+    ``cluster``: as DescribeCluster shows it. Raises KfpUnavailable, caused by NoApiServer, where it has none yet or
+    none any more, and KfpMisconfigured where its authority cannot be read.
     """
-    context = _context(name, cluster["certificateAuthority"]["data"])
+    authority = (cluster.get("certificateAuthority") or {}).get("data")
+    if not cluster.get("endpoint") or not authority:
+        raise KfpUnavailable(f"The cluster {name} is {cluster.get('status')}: it has no API server.") from NoApiServer()
+    context = _context(name, authority)
     return Transport(cluster["endpoint"].rstrip("/") + path, urllib3.PoolManager(ssl_context=context))
 
 

@@ -29,6 +29,7 @@ from baton.errors import KfpMisconfigured
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """The largest answer that is read: a page of runs carries their pipelines' whole definitions."""
 
+TLS_FAILED = "There is no TLS connection to"
 _CONNECT_SECONDS = 5.0
 _CHUNK_BYTES = 64 * 1024
 _NEVER_ARRIVED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
@@ -157,7 +158,7 @@ class Transport:
     def _meaning(self, error: HTTPError) -> Exception:
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if isinstance(cause, _HandshakeFailed):
-            return KfpMisconfigured(f"The TLS connection to {self._base_url} failed: {cause}.")
+            return KfpMisconfigured(f"{TLS_FAILED} {self._base_url}: {cause}.")
         if isinstance(cause, LocationValueError):
             return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
         if isinstance(cause, _NEVER_ARRIVED):
