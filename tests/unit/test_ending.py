@@ -844,6 +844,46 @@ def test_the_cause_is_the_same_where_aws_did_not_show_one_thing_at_first(
     assert (late["cause"], late["items"]) == (receipt["cause"], receipt["items"]), "as when first seen"
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("endpoint", Thing("Creating"), Thing("Failed", reason="No capacity, much later.")),
+        ("transform", Thing("InProgress"), Thing("Failed", reason="It was stopped half-way.")),
+        ("training", Thing("InProgress"), Thing("Stopped", secondary="MaxRuntimeExceeded")),
+    ],
+)
+def test_what_fails_while_clean_up_waits_to_see_something_else_is_no_cause(
+    kind: str, before: Thing, after: Thing
+) -> None:
+    """The run had failed by then, for a reason that SageMaker does not know."""
+    world = EndingWorld()
+    world.sagemaker.things[kind] = before
+    other = "DescribeHyperParameterTuningJob"
+    world.sagemaker.denied[other] = refuse(other, "ThrottlingException", "Rate exceeded")
+    with pytest.raises((NotGoneYet, TransientAwsError)):
+        world.call()
+    world.sagemaker.denied.clear()
+    world.sagemaker.things[kind] = after
+    assert world.finish()["cause"] is None
+
+
+def test_a_job_that_its_time_limit_stopped_is_the_cause_also_where_something_else_is_seen_later() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["training"] = Thing("Stopped", secondary="MaxRuntimeExceeded")
+    world.sagemaker.denied["DescribeEndpoint"] = refuse("DescribeEndpoint", "ThrottlingException", "Rate exceeded")
+    with pytest.raises((NotGoneYet, TransientAwsError)):
+        world.call()
+    world.sagemaker.denied.clear()
+    assert "MaxRuntimeExceeded" in world.finish()["cause"]["cause"]
+
+
+def test_a_success_has_no_cause_though_a_sweep_that_took_it_for_failed_found_one() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["transform"] = Thing("Failed", reason="after the smoke test")
+    world.items.update("run", RUN_ID, {"cause": json.dumps({"error": "JobFailed", "cause": "as of a sweep"})})
+    assert world.finish(True)["cause"] is None
+
+
 def test_a_cause_that_another_call_saw_before_its_evidence_went_is_kept() -> None:
     """After each call of one clean-up another one runs, which AWS does not show every job, and deletes the endpoint."""
     causes = set()

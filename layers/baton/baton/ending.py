@@ -16,9 +16,8 @@ docs/adr/0007-ending.md for why no order of callers loses an endpoint that was p
 Clean-up adds these attributes to the run's row (see ``baton.runs`` for the others):
 
 =====================  ==============================================================================================
-cause                  JSON of ``{"error", "cause"}``, or of null, as the first whole survey found it
-cause_seen             the same, as a survey found it in which AWS did not show every job; its evidence may go
-made_<kind>            JSON of ``{"status", "reason"}``: the run's own resource of this kind, when first seen
+cause                  JSON of ``{"error", "cause"}``, or of null: what the first sightings tell, once nothing is unseen
+made_<kind>            JSON of ``{"status", "reason", "secondary_status"}``: the run's own resource, when first seen
 seen_<KFP run id>      the state of one of the run's KFP runs, when first seen
 pipeline_runs_ended    JSON of the KFP runs' states by id, when all were seen to have ended; null where a person said so
 told_ended             JSON of the ids of KFP runs of which a person said that they ended, where clean-up could not look
@@ -32,8 +31,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
 from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,7 +51,7 @@ from baton.errors import (
 )
 from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import ConditionFailed, Item, Items, absent
-from baton.names import Layout, Names, run_id_for
+from baton.names import TAG_RUN_ID, Layout, Names, run_id_for
 from baton.objects import RunObjects, Swept
 from baton.runs import RUN, Runs, awaited_pipeline_run, launched_elsewhere, same
 from baton.survey import JOBS, SERVING, TELLING, Resource, Survey, failure_of
@@ -315,29 +316,32 @@ class _Ending:
     # --- what the row keeps, so that a later call still knows it ---------------------------------------------------
 
     def _remember(self, found: Mapping[str, Resource]) -> None:
-        made = {f"made_{kind}": _sighting(r) for kind, r in found.items() if r.belongs_to(self._run_id)}
-        failure = None if self._ended_well else failure_of(found, self._run_id)
-        if set(TELLING) <= set(found):
-            self._fix_cause(failure, made)
-        elif failure:
-            made["cause_seen"] = json.dumps(failure)
-        if new := self._new(made):
-            self._update(new)
-
-    def _fix_cause(self, failure: Mapping[str, str] | None, made: Mapping[str, str]) -> None:
-        """Note the cause for good, with what was made; it may have been seen before, of what is gone meanwhile."""
-        while "cause" not in self._row:
-            cause = json.dumps(failure or _load(self._row, "cause_seen", None))
+        """Note what the row does not know yet: of each thing the first sighting stays, and so does the cause."""
+        made = {_made(kind): _sighting(r) for kind, r in found.items() if r.belongs_to(self._run_id)}
+        while new := {name: value for name, value in (made | self._cause(found)).items() if name not in self._row}:
+            unchanged = [same(self._row, name) for name in ("cause", *map(_made, found))]
             try:
-                self._update(
-                    {"cause": cause, **self._new(made)}, only_if=absent("cause") & same(self._row, "cause_seen")
-                )
+                self._update(new, only_if=reduce(and_, unchanged))
             except ConditionFailed as failed:
                 self._row = failed.item
 
-    def _new(self, made: Mapping[str, str]) -> dict[str, str]:
-        """Return what the row does not know yet: of each thing the first sighting stays."""
-        return {name: sighting for name, sighting in made.items() if name not in self._row}
+    def _cause(self, found: Mapping[str, Resource]) -> dict[str, str]:
+        """Return the cause, or nothing while something is unseen that can tell it.
+
+        What fails only after it was seen is no cause: the run had ended by then.
+        """
+        if not set(TELLING) <= set(found):
+            return {}
+        first = {kind: self._first_seen(resource) for kind, resource in found.items()}
+        failure = None if self._ended_well else failure_of(first, self._run_id)
+        return {"cause": json.dumps(failure)}
+
+    def _first_seen(self, resource: Resource) -> Resource:
+        """Return a resource as it was when it was first seen to be the run's; by now it may have gone."""
+        sighting = _load(self._row, _made(resource.kind), None)
+        if sighting is None:
+            return resource
+        return replace(resource, arn=resource.arn or resource.name, tags={TAG_RUN_ID: self._run_id}, **sighting)
 
     def _settle_endpoint(self, found: Mapping[str, Resource]) -> bool | None:
         """Return whether the endpoint stays, noted in the row before anything is done about it; None: not decided."""
@@ -556,12 +560,13 @@ class _Ending:
             "objects": objects,
             "kept": [*kept, *kept_endpoint],
             "pipeline_run": {"id": worker, "state": pipeline_runs.get(worker)} if worker else None,
-            "cause": _load(self._row, "cause", None),
+            # A sweep that took the run for failed may have found one.
+            "cause": None if self._ended_well else _load(self._row, "cause", None),
             "step_failure": self._row.get("step_failure"),
         }
 
     def _item(self, resource: Resource) -> dict[str, Any]:
-        sighting = _load(self._row, f"made_{resource.kind}", None)
+        sighting = _load(self._row, _made(resource.kind), None)
         status, reason = resource.status, resource.reason
         if not resource.present and sighting:
             status, reason = sighting["status"], sighting["reason"]
@@ -623,8 +628,12 @@ def _what_to_say(pipeline_run_ids: Sequence[str]) -> str:
     )
 
 
+def _made(kind: str) -> str:
+    return f"made_{kind}"
+
+
 def _sighting(resource: Resource) -> str:
-    return json.dumps({"status": resource.status, "reason": resource.reason})
+    return json.dumps({name: getattr(resource, name) for name in ("status", "reason", "secondary_status")})
 
 
 def _load(row: Item, attribute: str, default: Any) -> Any:
