@@ -10,7 +10,7 @@ import pytest
 from baton.names import Names, tags_of
 from baton_steps import jobs
 from baton_steps.errors import ForeignResource, JobFailed, NotAdoptable, RunEnded
-from baton_steps.jobs import ENDPOINT, MODEL, TRAINING, TUNING, Jobs
+from baton_steps.jobs import ENDPOINT, MODEL, TRAINING, TRANSFORM, TUNING, Jobs
 from tests.unit.steps import world
 
 NAME = f"{world.RUN_ID}-train"
@@ -222,6 +222,77 @@ def test_sigterm_leaves_an_endpoint_that_is_being_created():
     code, printed = terminated("ENDPOINT", "endpoint", "Creating", "e", "e is Creating")
     assert "STOPPED" not in printed
     assert code == 128 + signal.SIGTERM
+
+
+class Interrupted(world.FakeSageMaker):
+    """Where SIGTERM arrives as the answer of a call comes, which is passed on by code that expects failed calls."""
+
+    def __init__(self, verb, api):
+        super().__init__()
+        self.at = (verb, api)
+
+    def __getattr__(self, name):
+        call = super().__getattr__(name)
+
+        def interrupted(**request):
+            answer = call(**request)
+            try:
+                if tuple(name.split("_", 1)) == self.at:
+                    self.at = None
+                    signal.raise_signal(signal.SIGTERM)
+            except Exception:  # As botocore's handlers of failed calls do.
+                return answer
+            return answer
+
+        return interrupted
+
+
+def interrupted(kind, verb, status, tags=None):
+    """Finish a job in which SIGTERM arrives; return its exit code and the calls that were made after the creation."""
+    sagemaker = Interrupted(verb, kind.api)
+    sagemaker.states[kind.api] = [status]
+    run = world.make_run({"sagemaker": sagemaker, "logs": world.FakeLogs()})
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        Jobs(run).finish(kind, NAME, {})
+    assert signal.getsignal(signal.SIGTERM) == before
+    return ended.value.code, [verb for verb, _api, _name in sagemaker.calls if verb != "create"]
+
+
+@pytest.mark.parametrize("verb", ["create", "describe"])
+@pytest.mark.parametrize("kind", [TUNING, TRAINING, TRANSFORM], ids=lambda kind: kind.api)
+def test_sigterm_stops_every_kind_of_job_also_one_that_is_just_being_created(run, kind, verb):
+    assert interrupted(kind, verb, "InProgress") == (128 + signal.SIGTERM, ["stop"])
+
+
+@pytest.mark.parametrize("status", ["Stopping", "Completed", "Failed"])
+def test_sigterm_does_not_stop_what_is_on_its_way_to_an_end(run, status):
+    assert interrupted(TRAINING, "create", status) == (128 + signal.SIGTERM, [])
+
+
+@pytest.mark.parametrize("kind", [MODEL, ENDPOINT], ids=lambda kind: kind.api)
+def test_sigterm_stops_nothing_that_knows_no_stop(run, kind):
+    assert interrupted(kind, "create", "Creating") == (128 + signal.SIGTERM, [])
+
+
+def test_another_sigterm_does_not_keep_a_job_from_being_stopped(run):
+    class Impatient(Interrupted):
+        def _stop(self, api, parameter, request):
+            signal.raise_signal(signal.SIGTERM)
+            return super()._stop(api, parameter, request)
+
+    sagemaker = Impatient("describe", "training_job")
+    sagemaker.states["training_job"] = ["InProgress"]
+    with pytest.raises(SystemExit):
+        Jobs(world.make_run({"sagemaker": sagemaker, "logs": world.FakeLogs()})).finish(TRAINING, NAME, {})
+    assert ("stop", "training_job", NAME) in sagemaker.calls
+
+
+def test_the_handler_of_sigterm_is_put_back_after_a_good_end(run, sagemaker):
+    before = signal.getsignal(signal.SIGTERM)
+    sagemaker.states["training_job"] = ["Completed"]
+    Jobs(run).finish(TRAINING, NAME, {})
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_sigterm_does_not_stop_a_job_of_others(run, sagemaker):
