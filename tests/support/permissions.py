@@ -17,6 +17,9 @@ from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 # These differ at every call, and no policy of the stack looks at them.
 _MOMENTARY = ("aws:CurrentTime", "aws:EpochTime", "aws:UserAgent", "aws:SourceIp")
 
+_BY_KIND_OF_ROLE = ("FunctionPolicy", "MachinePolicy")
+"""Policies of which no call shows that a role needs them; tests/contract/test_roles.py knows which roles do."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -189,10 +192,8 @@ class Reasons:
         holder = mutation.document.holder
         if mutation.kind == "action":
             return (holder, mutation.sid, mutation.value) in self.actions
-        if mutation.kind == "attachment" and any(
-            holder == policy and f"/baton-{role}-" in mutation.value for policy, role in self.attachments
-        ):
-            return True
+        if mutation.kind == "attachment" and holder not in _BY_KIND_OF_ROLE:
+            return any(holder == of and f"/baton-{role}-" in mutation.value for of, role in self.attachments)
         if mutation.kind == "value" and any(
             (holder, mutation.sid) == (of, sid) and mutation.value.startswith(value) for of, sid, value in self.values
         ):

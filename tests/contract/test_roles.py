@@ -1,0 +1,88 @@
+"""Who may assume each role of the stack, and which of the policies that several roles share each role has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.permissions import as_list
+from tests.support.resolved_template import resolved, template
+
+REGIONS = ("eu-west-1", "cn-northwest-1")
+EVERYTHING = {
+    "DatasetBucketArns": "arn:aws:s3:::data",
+    "EksClusterName": "flow",
+    "KfpMode": "eks-proxy",
+    "KfpSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:kfp",
+    "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1",
+    "VpcSecurityGroupIds": "sg-1",
+    "VpcSubnetIds": "subnet-1",
+}
+"""Parameters with which there is every role and every policy that roles share."""
+OTHERS = {
+    "ExecutionEndRole": "events.amazonaws.com",
+    "SageMakerRole": "sagemaker.amazonaws.com",
+    "TrainingRunMachineRole": "states.amazonaws.com",
+    "CleanUpRunMachineRole": "states.amazonaws.com",
+}
+"""The roles that are no function's, with who assumes them; test_pod_role.py is about that of the pods."""
+SAGEMAKER_FOR_US = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+IN_THE_CLUSTERS_NETWORK = {"LaunchPipeline", "AwaitOutcome", "SettleOutcome", "CleanUp"}
+"""The functions that call Kubeflow Pipelines."""
+MACHINES = {"TrainingRunMachine", "CleanUpRunMachine"}
+
+
+def of_type(region: str, kind: str) -> dict[str, dict[str, Any]]:
+    """Return the properties of all resources of a type, by logical id."""
+    types = {name: each["Type"] for name, each in template()["Resources"].items()}
+    return {name: each for name, each in resolved(EVERYTHING, region).items() if types[name] == kind}
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_each_function_has_a_role_of_its_own(region: str) -> None:
+    functions = of_type(region, "AWS::Lambda::Function")
+    assert len(functions) == 10
+    for name, function in functions.items():
+        assert function["Role"] == f"Arn-of-{name.removesuffix('Function')}Role"
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_each_role_is_assumed_by_its_service_only(region: str) -> None:
+    functions = [name.removesuffix("Function") for name in of_type(region, "AWS::Lambda::Function")]
+    services = {f"{name}Role": "lambda.amazonaws.com" for name in functions} | OTHERS
+    roles = of_type(region, "AWS::IAM::Role")
+    assert set(roles) == {*services, "PipelineRole"}
+    for name, service in services.items():
+        [statement] = roles[name]["AssumeRolePolicyDocument"]["Statement"]
+        assert (statement["Effect"], as_list(statement["Action"])) == ("Allow", ["sts:AssumeRole"]), name
+        assert {kind: as_list(who) for kind, who in statement["Principal"].items()} == {"Service": [service]}, name
+        assert statement.get("Condition") == (SAGEMAKER_FOR_US if name == "SageMakerRole" else None), name
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_each_shared_policy_is_attached_to_those_roles_only_that_it_is_for(region: str) -> None:
+    """No recorded call tells whether a role needs what Lambda, the network or the delivery of logs do with it."""
+    roles = of_type(region, "AWS::IAM::Role")
+    holders = {
+        policy: {name.removesuffix("Role") for name, role in roles.items() if _has(role, policy)}
+        for policy in of_type(region, "AWS::IAM::ManagedPolicy")
+    }
+    functions = {name.removesuffix("Function") for name in of_type(region, "AWS::Lambda::Function")}
+    assert holders == {
+        "FunctionPolicy": functions,
+        "MachinePolicy": MACHINES,
+        "NetworkPolicy": IN_THE_CLUSTERS_NETWORK,
+        "KfpSecretPolicy": IN_THE_CLUSTERS_NETWORK,
+        "EksProxyPolicy": IN_THE_CLUSTERS_NETWORK,
+        "RendezvousPolicy": {"AwaitOutcome", "SettleOutcome"},
+        "DatasetBucketsPolicy": {"PlanRun", "PrepareData"},
+        "KmsPolicy": functions | MACHINES | {"SageMaker", "Pipeline"},
+        "OutputKeyPolicy": {"SageMaker"},
+    }
+    in_vpc = {name for name, function in of_type(region, "AWS::Lambda::Function").items() if function.get("VpcConfig")}
+    assert in_vpc == {f"{name}Function" for name in IN_THE_CLUSTERS_NETWORK}
+
+
+def _has(role: dict[str, Any], policy: str) -> bool:
+    return f"id-of-{policy}" in (role.get("ManagedPolicyArns") or [])
