@@ -41,6 +41,15 @@ def test_its_parameters_are_the_templates_and_its_run_ids_short_enough(name: str
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_it_says_only_what_is_not_the_templates_default(name: str) -> None:
+    """A default that is changed there would otherwise be changed for some of the stacks only."""
+    given, defaults = effective(name), parameters.effective(TEMPLATE, {})
+    text = CONFIGURATIONS[name]["deploy"]["parameters"].get("parameter_overrides", "")
+    named = [pair.partition("=")[0] for pair in text.split()]
+    assert [parameter for parameter in named if given[parameter] == defaults[parameter]] == []
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_deploying_what_is_deployed_is_no_failure(name: str) -> None:
     assert CONFIGURATIONS[name]["deploy"]["parameters"]["fail_on_empty_changeset"] is False
 
