@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Iterator
 
-import botocore.session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -23,7 +22,7 @@ from botocore.exceptions import (
 
 from baton_cli.account import COMMANDS
 from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, sentence
-from baton_local.regions import problem_with, regions
+from baton_local.regions import partitions, problem_with, regions
 
 _NOBODYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
@@ -66,11 +65,10 @@ def _doubt_region(patient: Patient) -> Finding | None:
 
 def _may_be_new(region: str) -> bool:
     """Return whether a name is made as those of regions are: a known area, a known direction and one digit."""
-    partitions = botocore.session.get_session().get_data("partitions")["partitions"]
     directions = {name.split("-")[-2] for name in regions()}
     words = region.split("-")
     made = len(words) > 2 and words[-2] in directions and len(words[-1]) == 1
-    return made and any(re.match(partition["regionRegex"], region) for partition in partitions)
+    return made and any(re.match(partition["regionRegex"], region) for partition in partitions())
 
 
 def _mend_region(patient: Patient) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.catalogue import Catalogue, Pipeline
@@ -17,6 +16,7 @@ from baton.settings import Settings
 from baton_cli.account import COMMANDS, Account, Origin
 from baton_cli.configurations import Configurations
 from baton_cli.drained import between_runs
+from baton_local.regions import partitions
 
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
@@ -89,8 +89,7 @@ class Patient(Account):
     @property
     def url_suffix(self) -> str:
         """The suffix of the partition's addresses."""
-        partitions = botocore.session.get_session().get_data("partitions")["partitions"]
-        return str({each["id"]: each["outputs"]["dnsSuffix"] for each in partitions}[self.partition])
+        return str({each["id"]: each["outputs"]["dnsSuffix"] for each in partitions()}[self.partition])
 
     @property
     def deployed(self) -> bool:

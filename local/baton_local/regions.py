@@ -16,7 +16,7 @@ EXAMPLES = ("eu-west-1", "us-east-1", "cn-northwest-1", "us-gov-west-1")
 @functools.cache
 def url_suffix(region: str) -> str:
     """Return the domain of a region's endpoints: amazonaws.com, or amazonaws.com.cn in China."""
-    fits = [p for p in _partitions() if region in p["regions"] or re.match(p["regionRegex"], region)]
+    fits = [p for p in partitions() if region in p["regions"] or re.match(p["regionRegex"], region)]
     return str(fits[0]["outputs"]["dnsSuffix"]) if fits else "amazonaws.com"
 
 
@@ -25,7 +25,7 @@ def regions() -> Mapping[str, str]:
     """Return every region's name and partition; the global pseudo-regions are none."""
     return {
         name: partition["id"]
-        for partition in _partitions()
+        for partition in partitions()
         for name in sorted(partition["regions"])
         if not name.endswith("-global")
     }
@@ -41,6 +41,7 @@ def problem_with(region: str) -> str | None:
 
 
 @functools.cache
-def _partitions() -> list[dict[str, Any]]:
-    partitions: list[dict[str, Any]] = get_session().get_data("partitions")["partitions"]
-    return partitions
+def partitions() -> list[dict[str, Any]]:
+    """Return what botocore knows of each partition; a new session takes longer than to look at it."""
+    found: list[dict[str, Any]] = get_session().get_data("partitions")["partitions"]
+    return found

@@ -112,16 +112,18 @@ def resolved(value: Any, references: dict[str, str]) -> Any:
     return [resolved(inner, references) for inner in value] if isinstance(value, list) else value
 
 
+TEMPLATE = load((ROOT / "template.yaml").read_text("utf-8"))
+
+
 def rules(
     partition: str = "aws", region: str = "eu-west-1", prefix: str = "bt-", uploads: str = "uploads/"
 ) -> dict[str, dict[str, Any]]:
     """Return the properties of every rule with an event pattern, as a stack of that region would have them."""
-    template = load((ROOT / "template.yaml").read_text("utf-8"))
     machine = MACHINE.format(partition=partition, region=region)
     references = {**REFERENCES, "RunPrefix": prefix, "UploadPrefix": uploads, "TrainingRunMachine": machine}
     found = {
         name: resolved(resource["Properties"], references)
-        for name, resource in template["Resources"].items()
+        for name, resource in TEMPLATE["Resources"].items()
         if resource["Type"] == "AWS::Events::Rule"
     }
     return {name: rule for name, rule in found.items() if "EventPattern" in rule}

@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 
 from baton.clients import client
 from baton.names import run_id_for
-from tests.support.functions import REGION, Function, deployed, get, keys, put
+from tests.support.functions import REGION, Function, aws, deployed, get, keys, put
 from tests.support.report_samples import EXECUTION, RUN_ID, STARTED, receipt, state
 
 FAILURE = {"Error": "InvalidInput", "Cause": json.dumps({"errorMessage": "k must be at least 2."})}
@@ -30,7 +29,7 @@ def read(path: str, run_id: str = RUN_ID) -> Any:
 def executed() -> dict[str, Any]:
     """Run a state machine of one state on moto and return its execution as the payload has it."""
     machine = {"StartAt": "Plan run", "States": {"Plan run": {"Type": "Pass", "End": True}}}
-    stepfunctions = boto3.client("stepfunctions")
+    stepfunctions = aws("stepfunctions")
     arn = stepfunctions.create_state_machine(
         name="training-run", definition=json.dumps(machine), roleArn="arn:aws-cn:iam::123456789012:role/r"
     )["stateMachineArn"]
@@ -88,7 +87,7 @@ def test_an_execution_without_history_has_a_report_all_the_same(write_report: Fu
 
 
 def versions() -> list[tuple[str, bool]]:
-    found = boto3.client("s3").list_object_versions(Bucket="baton-runs")
+    found = aws("s3").list_object_versions(Bucket="baton-runs")
     assert "DeleteMarkers" not in found
     return sorted((version["Key"].rsplit("/", 1)[1], version["IsLatest"]) for version in found["Versions"])
 
@@ -200,11 +199,11 @@ def test_a_report_that_goes_right_before_it_is_replaced_is_written_all_the_same(
 
 
 def set_versioning(status: str) -> None:
-    boto3.client("s3").put_bucket_versioning(Bucket="baton-runs", VersioningConfiguration={"Status": status})
+    aws("s3").put_bucket_versioning(Bucket="baton-runs", VersioningConfiguration={"Status": status})
 
 
 def empty_bucket() -> None:
-    s3 = boto3.client("s3")
+    s3 = aws("s3")
     for version in s3.list_object_versions(Bucket="baton-runs").get("Versions", []):
         s3.delete_object(Bucket="baton-runs", Key=version["Key"], VersionId=version["VersionId"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,27 +47,34 @@ def deployed(name: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> 
     _forget_what_a_sandbox_keeps()
 
 
+@functools.cache
+def aws(service: str) -> Any:
+    """Return the client of whoever looks at what a function did, for the length of a test."""
+    return boto3.client(service)
+
+
 def runs() -> Runs:
     return Runs(DynamoItems.named("table"))
 
 
 def put(key: str, content: bytes) -> str:
     """Put an object into the run bucket and return its version id."""
-    return str(boto3.client("s3").put_object(Bucket="baton-runs", Key=key, Body=content)["VersionId"])
+    return str(aws("s3").put_object(Bucket="baton-runs", Key=key, Body=content)["VersionId"])
 
 
 def get(key: str) -> dict[str, Any]:
     """Return an object of the run bucket with its content as ``Body``."""
-    found: dict[str, Any] = boto3.client("s3").get_object(Bucket="baton-runs", Key=key)
+    found: dict[str, Any] = aws("s3").get_object(Bucket="baton-runs", Key=key)
     return {**found, "Body": found["Body"].read()}
 
 
 def keys() -> set[str]:
-    found = boto3.client("s3").list_objects_v2(Bucket="baton-runs").get("Contents", [])
+    found = aws("s3").list_objects_v2(Bucket="baton-runs").get("Contents", [])
     return {entry["Key"] for entry in found}
 
 
 def _forget_what_a_sandbox_keeps() -> None:
+    aws.cache_clear()
     clients.client.cache_clear()
     settings.settings.cache_clear()
 
@@ -90,9 +98,9 @@ def _load(name: str) -> Function:
 def _make_account() -> None:
     key = [{"AttributeName": "kind", "KeyType": "HASH"}, {"AttributeName": "name", "KeyType": "RANGE"}]
     types = [{"AttributeName": name, "AttributeType": "S"} for name in ("kind", "name")]
-    boto3.client("dynamodb").create_table(
+    aws("dynamodb").create_table(
         TableName="table", KeySchema=key, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST"
     )
-    s3 = boto3.client("s3")
+    s3 = aws("s3")
     s3.create_bucket(Bucket="baton-runs", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_bucket_versioning(Bucket="baton-runs", VersioningConfiguration={"Status": "Enabled"})

@@ -129,10 +129,7 @@ class _Exploration(Generic[Point]):
         self.path: list[str] = []
 
     def visit(self, point: Point) -> tuple[int, int]:
-        """Return how many paths there are below a point, and how long the longest is."""
-        known = self.below.get(point)
-        if known is not None:
-            return known
+        """Return how many paths there are below a new point, and how long the longest is."""
         assert len(self.below) < self.limit, "the exploration does not end"
         try:
             self.world.check(point)
@@ -140,11 +137,14 @@ class _Exploration(Generic[Point]):
             raise Violation(f"{error}\nschedule:\n  " + "\n  ".join(self.path)) from None
         paths, depth = 0, 0
         for label, following in self.world.moves(point):
-            self.path.append(label)
-            more, deeper = self.visit(following)
-            self.path.pop()
-            paths += more
-            depth = max(depth, deeper + 1)
+            # Most points that one comes to are known, and a call takes as long as a look.
+            found = self.below.get(following)
+            if found is None:
+                self.path.append(label)
+                found = self.visit(following)
+                self.path.pop()
+            paths += found[0]
+            depth = max(depth, found[1] + 1)
         self.below[point] = (paths or 1, depth)
         return self.below[point]
 
