@@ -183,7 +183,8 @@ class Stage:
             # Some states are over at once; but who looks for them all the time takes the processor from the run.
             before = GRAPH[GRAPH.index(state) - 1]
             wait_until(lambda: entered(before, state), f"the run never came near {state}", pause=0.1)
-        wait_until(lambda: entered(state), f"the run never came to {state}", pause=0.02)
+        takes_time = state.startswith(("Await", "Hold"))
+        wait_until(lambda: entered(state), f"the run never came to {state}", pause=0.1 if takes_time else 0.02)
 
     def _post(self, url: str, body: Mapping[str, object], method: str) -> None:
         request = urllib.request.Request(
