@@ -24,6 +24,14 @@ TREE = (
     *("template.yaml", "samconfig.toml", "Makefile", "pyproject.toml"),
     *("functions", "layers", "pipelines", "statemachine", "requirements", "tools"),
 )
+BUILD = "make setup build"
+DEPLOY = ".venv/bin/sam deploy --guided"
+DOCTOR = ".venv/bin/baton doctor --stack-name baton"
+DRAIN = ".venv/bin/baton drain"
+DELETE = ".venv/bin/sam delete"
+"""The README's commands, in its order."""
+SURE = {"Are you sure": "y"}
+"""What a person answers to `sam delete`."""
 SMALL = {"max_tuning_jobs": 2, "mini_batch_size_min": 100, "mini_batch_size_max": 120}
 """Parameters of a run on a small data set."""
 
@@ -184,13 +192,13 @@ def guided_answers(kfp_url: str) -> dict[str, str]:
 def session(terminal: Terminal, kfp_url: str, dataset: Path) -> str:
     """Build, deploy, look, upload, watch, drain and delete; return everything that is seen."""
     shutil.copy2(dataset, terminal.folder / dataset.name)
-    terminal.run("make build")
-    said = terminal.run(".venv/bin/sam deploy --guided", guided_answers(kfp_url))
-    terminal.run(".venv/bin/baton doctor")
+    terminal.run(BUILD)
+    said = terminal.run(DEPLOY, guided_answers(kfp_url))
+    terminal.run(DOCTOR)
     terminal.run(_UPLOAD.format(file=dataset.name, bucket=output(said, "RunBucketName")))
     terminal.run(_WATCH.format(machine=output(said, "StateMachineArn")))
-    terminal.run(".venv/bin/baton drain")
-    terminal.run(".venv/bin/sam delete --no-prompts")
+    terminal.run(DRAIN)
+    terminal.run(DELETE, SURE)
     return terminal.text
 
 

@@ -18,8 +18,14 @@ from baton_local import datasets
 from baton_local.kfp_reader import KfpReader
 from tests.support.aws_command import AwsCommand
 from tools.transcript import (
+    BUILD,
+    DELETE,
+    DEPLOY,
+    DOCTOR,
+    DRAIN,
     ROOT,
     SMALL,
+    SURE,
     Terminal,
     checkout,
     embedded_cloud,
@@ -153,8 +159,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         say(folder, OLD)
         dataset = datasets.small(place / "digits.pkl.gz", 1200)
         found = Desk(Terminal(folder, shell_environment(exports)), exports, kfp_url, dataset)
-        found.terminal.run("make build")
-        found.first_deployment = found.terminal.run(".venv/bin/sam deploy --guided", guided_answers(kfp_url))
+        found.terminal.run(BUILD)
+        found.first_deployment = found.terminal.run(DEPLOY, guided_answers(kfp_url))
         yield found
 
 
@@ -176,7 +182,7 @@ def test_guided_keeps_what_it_was_told_for_the_next_deployment(desk: Desk) -> No
 
 
 def test_a_deployed_stack_is_well(desk: Desk) -> None:
-    assert ", 0 wrong, 0 that could not be seen" in desk.terminal.run(".venv/bin/baton doctor")
+    assert ", 0 wrong, 0 that could not be seen" in desk.terminal.run(DOCTOR)
 
 
 @pytest.mark.parametrize(
@@ -268,14 +274,14 @@ def test_drain_stops_the_run_under_way_and_tells_of_the_endpoint_that_is_kept(de
     assert kept["endpoint"]
     held = desk.start(after={"endpoint": "hold", "hold_seconds": 3600})
     eventually(lambda: "Hold endpoint" in desk.states(held))
-    said = desk.terminal.run(".venv/bin/baton drain --stop", expect=1)
+    said = desk.terminal.run(f"{DRAIN} --stop", expect=1)
     assert desk.status(held) == "ABORTED"
     commands = [AwsCommand(line.strip()) for line in said.splitlines() if line.startswith("    aws sagemaker ")]
     assert [command.operation for command in commands] == ["delete_endpoint", "delete_endpoint_config", "delete_model"]
     assert all(kept["run_id"] in name for command in commands for name in command.parameters.values())
     for command in commands:
         command.run(desk.client)
-    assert "are left" not in desk.terminal.run(".venv/bin/baton drain")
+    assert "are left" not in desk.terminal.run(DRAIN)
 
 
 def test_a_drained_stack_takes_no_upload(desk: Desk) -> None:
@@ -288,7 +294,7 @@ def test_a_drained_stack_takes_no_upload(desk: Desk) -> None:
 
 def test_sam_delete_keeps_the_bucket_and_the_table_and_nothing_else(desk: Desk) -> None:
     bucket, table = desk.output("RunBucketName"), desk.output("TableName")
-    assert "Deleted successfully" in desk.terminal.run(".venv/bin/sam delete --no-prompts")
+    assert "Deleted successfully" in desk.terminal.run(DELETE, SURE)
     cloudformation = desk.client("cloudformation")
     with pytest.raises(cloudformation.exceptions.ClientError, match="does not exist"):
         cloudformation.describe_stacks(StackName="baton")
@@ -305,13 +311,7 @@ def test_the_transcript_in_the_documentation_is_such_a_session(desk: Desk) -> No
     """It was made by the same commands, and shows no path of the machine that made it."""
     written = (ROOT / "docs" / "deploy-transcript.md").read_text("utf-8")
     typed = re.findall(r"^\$ (.*)$", written, re.MULTILINE)
-    assert [line for line in typed if not line.startswith("python")] == [
-        "make build",
-        ".venv/bin/sam deploy --guided",
-        ".venv/bin/baton doctor",
-        ".venv/bin/baton drain",
-        ".venv/bin/sam delete --no-prompts",
-    ]
+    assert [line for line in typed if not line.startswith("python")] == [BUILD, DEPLOY, DOCTOR, DRAIN, DELETE]
     for sign in (" SUCCEEDED\n", '"complete": true', "Successfully created/updated stack", "Deleted successfully"):
         assert sign in written
     assert str(ROOT) not in written
