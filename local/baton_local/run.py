@@ -18,7 +18,7 @@ from baton_local.topic import Topic
 
 _START_SECONDS = 30.0
 _SWEEP_SECONDS = 120.0
-_POLL_SECONDS = 0.15
+_POLL_SECONDS = 0.25
 
 Tell = Callable[[Step], None]
 
