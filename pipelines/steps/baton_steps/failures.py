@@ -14,12 +14,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_steps.errors import ClaimLost, RunEnded
+from baton_steps.errors import ClaimLost, RunEnded, Terminated
 from baton_steps.run import Run
 
 MAX_ERROR = 128
 MAX_CAUSE = 2048
 """Characters; a DynamoDB item takes 400 KB, and the cause has to be read by a person."""
+
+_TERMINATED = "Its pod was told to end, as when a node goes, or when somebody ends the pipeline run or deletes the pod."
+"""What is told of a step that SIGTERM ends; one that clean-up ends has a tombstone, and notes nothing."""
 
 _OURS = "worker_run_id = :me AND attribute_not_exists(ended_at)"
 # Access key ids (IAM's identifiers page has their prefixes), names and passwords in addresses, the parameters that sign
@@ -50,6 +53,9 @@ def recorded(
             except Exception as error:
                 record(run, step, error)
                 raise
+            except SystemExit:
+                _note(run, step, Terminated.__name__, _TERMINATED)
+                raise
             forget(run, step)
             return result
 
@@ -62,7 +68,10 @@ def record(run: Run, step: str, error: Exception) -> None:
     """Write why a step failed into the run's row; a step that must not work for the run has nothing to tell."""
     if isinstance(error, ClaimLost | RunEnded):
         return
-    name, cause = describe(error)
+    _note(run, step, *describe(error))
+
+
+def _note(run: Run, step: str, name: str, cause: str) -> None:
     failure = {"step": {"S": step}, "error": {"S": name}, "cause": {"S": cause}}
     _update(run, "SET step_failure = :failure", "attribute_not_exists(step_failure)", {":failure": {"M": failure}})
 

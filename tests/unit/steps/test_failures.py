@@ -69,6 +69,15 @@ def test_a_step_that_goes_well_in_the_end_takes_its_own_failure_back(run):
     assert noted() is None
 
 
+def test_a_step_that_is_told_to_end_says_so_unless_it_is_clean_up_that_ended_the_run(run):
+    fail(run, SystemExit(143), "training")
+    assert (noted()["step"], noted()["error"]) == ("training", "Terminated")
+    assert noted()["cause"].startswith("Its pod was told to end, ")
+    world.put_row(worker_run_id=ME, ended_at=1_700_000_000)
+    fail(run, SystemExit(143), "training")
+    assert noted() is None
+
+
 @pytest.mark.parametrize("error", [ClaimLost("another does it"), RunEnded("it was ended")])
 def test_who_must_not_work_for_the_run_notes_nothing(run, error):
     fail(run, error)
