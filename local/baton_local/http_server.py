@@ -11,6 +11,7 @@ from typing import Any
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from baton_local import quick_answers
 from baton_local.seams import register, replace
 
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -104,6 +105,7 @@ def _one_request_id(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def moto_application() -> WsgiApplication:
     """Return moto's WSGI application, which finds the service of each request by its signature."""
+    quick_answers.install()
     module, name = "moto.moto_server.werkzeug_app", "DomainDispatcherApplication"
     find = register(module, f"{name}.get_backend_for_host", ("self", "host"))
     # moto looks through its source folders for each request, which took half of the time of a small one.

@@ -122,10 +122,9 @@ def _serve(context: CloudContext, services: Sequence[str], modules: list[ModuleT
     _prepare_environment(context)
     check_moto_version()
     register("moto.core.config", "default_user_config", dict)["stepfunctions"] = {"execute_state_machine": True}
-    from baton_local import http_server, quick_answers
+    from baton_local import http_server
 
     application = http_server.moto_application()
-    quick_answers.install()
     for name in services:
         module = importlib.import_module(f"baton_local.{name}")
         modules.append(module)
