@@ -62,6 +62,7 @@ class LambdaService:
         """Open the seams."""
         _keep_layers()
         _keep_configuration()
+        _keep_one_event_config()
         _publish_by_content()
         self._replace_invocation()
         self._replace_mappings()
@@ -242,11 +243,6 @@ def _keep_configuration() -> None:
         snap_start = {"SnapStart": {**configuration["SnapStart"], **kept.get("SnapStart", {})}}
         return {**configuration, **kept, **snap_start}
 
-    def put_event_config(backend: Any, function_name: str, config: dict[str, Any]) -> Any:
-        # moto appends, and then answers with the first.
-        backend.get_function(function_name).event_invoke_config = []
-        return put_config(backend, function_name, config)
-
     create = replace(
         _MODELS, "LambdaFunction.__init__", initialise, ("self", "account_id", "spec", "region", "version")
     )
@@ -255,6 +251,16 @@ def _keep_configuration() -> None:
         _MODELS, "LambdaFunction.update_function_code", update_function_code, ("self", "updated_spec")
     )
     get = replace(_MODELS, "LambdaFunction.get_configuration", get_configuration, ("self", "on_create"))
+
+
+def _keep_one_event_config() -> None:
+    """Put what happens to asynchronous invocations in the place of what was said before."""
+
+    def put_event_config(backend: Any, function_name: str, config: dict[str, Any]) -> Any:
+        # moto appends, and then answers with the first.
+        backend.get_function(function_name).event_invoke_config = []
+        return put_config(backend, function_name, config)
+
     put_config = replace(
         _MODELS, "LambdaBackend.put_function_event_invoke_config", put_event_config, ("self", "function_name", "config")
     )
