@@ -173,7 +173,7 @@ class CloudFormation:
         https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackStack.html
         """
         if stack.status not in _PAUSED:
-            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be rolled back.")
+            raise _cannot(stack, "rolled back")
         stack.credentials = credentials
         if stack.ever_complete:
             self._run(stack, lambda: self._roll_back(stack), "UPDATE_ROLLBACK_IN_PROGRESS")
@@ -186,7 +186,7 @@ class CloudFormation:
         https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ContinueUpdateRollback.html
         """
         if stack.status != "UPDATE_ROLLBACK_FAILED":
-            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be rolled back.")
+            raise _cannot(stack, "rolled back")
         well = [name for name in skip if name not in stack.resources or stack.resources[name].status != "UPDATE_FAILED"]
         if well:
             raise TemplateError(f"Only resources in UPDATE_FAILED state can be skipped: [{', '.join(sorted(well))}]")
@@ -221,7 +221,7 @@ class CloudFormation:
     @staticmethod
     def _check_idle(stack: Stack) -> None:
         if stack.busy or stack.status in _OVER:
-            raise TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
+            raise _cannot(stack, "updated")
 
     def _check_updatable(self, stack: Stack, disable_rollback: bool) -> None:
         self._check_idle(stack)
@@ -424,6 +424,10 @@ class CloudFormation:
         stack.outputs = []
         stack.deleted_at = now()
         stack.become(GONE)
+
+
+def _cannot(stack: Stack, become: str) -> TemplateError:
+    return TemplateError(f"Stack:{stack.stack_id} is in {stack.status} state and can not be {become}.")
 
 
 def _failure(verb: str, error: Exception) -> str:
