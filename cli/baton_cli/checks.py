@@ -444,11 +444,13 @@ def _access_of(patient: Patient, cluster: str, role: str) -> Finding:
 
 def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Finding:
     """Judge the agent, as the cluster's add-on or as a part of it."""
-    built_in = bool((cluster.get("computeConfig") or {}).get("enabled"))
-    agent: dict[str, Any] = {"status": "ACTIVE"} if built_in else _agent(patient.client("eks"), name)
+    well = Finding("pod identity", OK, "the cluster can give pods their role")
+    if (cluster.get("computeConfig") or {}).get("enabled"):
+        return well
+    agent = _agent(patient.client("eks"), name)
     status = agent.get("status", "")
     if status in AGENT_AT_WORK:
-        return Finding("pod identity", OK, "the cluster can give pods their role")
+        return well
     what = f"is {status}" if status else "is missing"
     issues = [sentence(str(issue["message"])) for issue in (agent.get("health") or {}).get("issues") or []]
     text = f"The add-on {POD_IDENTITY_AGENT} of {name} {what}, so the pods of a pipeline may get no credentials."
