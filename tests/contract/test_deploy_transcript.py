@@ -1,8 +1,7 @@
-"""docs/deploy-transcript.md shows a deployment of the template as it is now, by the README's commands."""
+"""docs/deploy-transcript.md shows a deployment of the template as it is now; test_readme.py compares its commands."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from baton_local.cloudformation.templates import load
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = load((ROOT / "template.yaml").read_text("utf-8"))
-README = (ROOT / "README.md").read_text("utf-8")
 TRANSCRIPT = (ROOT / "docs" / "deploy-transcript.md").read_text("utf-8")
 SHORT = 20
 """`sam deploy` folds longer names in its tables."""
@@ -32,12 +30,3 @@ def test_every_resource_is_made(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n, output in TEMPLATE["Outputs"].items() if "Condition" not in output])
 def test_every_output_is_told(name: str) -> None:
     assert f" {name}\n" in TRANSCRIPT
-
-
-def test_its_commands_are_the_readmes() -> None:
-    """Those of step 2 and 4 and of the end, that is; the others are of a cluster, or of the embedded cloud itself."""
-    deploying = README.split("\n## Deploy it", 1)[1].split("\n## Start a run")[0]
-    cleaning = README.split("\n## Clean up", 1)[1].split("\n## ")[0]
-    written = re.findall(r"^ {4,}((?:make|\.venv/bin/(?:sam|baton)) .*)$", deploying + cleaning, re.MULTILINE)
-    typed = re.findall(r"^\$ ((?:make|\.venv/bin/(?:sam|baton)) .*)$", TRANSCRIPT, re.MULTILINE)
-    assert typed == [line for line in written if not line.endswith(" --config-env cn")]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import botocore.session
 import kfp_server_api
 import pytest
 
 from baton.survey import JOBS, Resource
 from baton.things import KINDS, PHASES, PIPELINE_RUN, Phase, phase_of
+from tests.support.aws_models import values_of
 
 SHAPES = {
     "training": "TrainingJobStatus",
@@ -19,8 +19,7 @@ SHAPES = {
 
 @pytest.mark.parametrize(("kind", "shape"), SHAPES.items())
 def test_every_sagemaker_status_has_a_meaning(kind: str, shape: str) -> None:
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    assert set(PHASES[kind]) == set(model.shape_for(shape).enum)
+    assert set(PHASES[kind]) == set(values_of("sagemaker", shape))
 
 
 def test_every_pipeline_run_state_has_a_meaning() -> None:

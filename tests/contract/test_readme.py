@@ -78,6 +78,15 @@ def test_its_baton_commands_are_understood(command: str) -> None:
     assert parser().parse_args(shlex.split(command)).run
 
 
+def test_its_commands_of_a_deployment_are_those_of_the_transcript() -> None:
+    """Those of step 2 and 4 and of the end, that is; the others are of a cluster, or of the embedded cloud itself."""
+    command = r"((?:make|\.venv/bin/(?:sam|baton)) .*)$"
+    written = re.findall(rf"^ {{4,}}{command}", section("Deploy it") + section("Clean up"), re.MULTILINE)
+    transcript = (ROOT / "docs" / "deploy-transcript.md").read_text("utf-8")
+    typed = re.findall(rf"^\$ {command}", transcript, re.MULTILINE)
+    assert typed == [line for line in written if not line.endswith(" --config-env cn")]
+
+
 def test_its_data_set_is_where_make_demo_puts_it() -> None:
     commands = "\n".join(re.findall(r"^ {4,}((?:\.venv/bin/baton|aws s3) .*)$", README, re.MULTILINE))
     named = re.findall(r"(?<= )\S+\.pkl\.gz", commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ IN_THE_CLUSTERS_NETWORK = {"LaunchPipeline", "AwaitOutcome", "SettleOutcome", "C
 MACHINES = {"TrainingRunMachine", "CleanUpRunMachine"}
 
 
+@cache
 def of_type(region: str, kind: str) -> dict[str, dict[str, Any]]:
     """Return the properties of all resources of a type, by logical id."""
     types = {name: each["Type"] for name, each in template()["Resources"].items()}

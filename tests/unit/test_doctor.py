@@ -33,8 +33,10 @@ from baton_cli.checks import examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
 from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient
+from baton_local.server import free_port
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
+from tests.support.aws_models import values_of
 from tests.support.kfp_fake import Reply, as_json, grpc_error, serving
 
 ROOT = Path(__file__).parents[2]
@@ -75,12 +77,6 @@ def kfp_url(health: dict[str, Any]) -> Iterator[str]:
 
     with serving(answer) as port:
         yield f"http://localhost:{port}"
-
-
-def statuses_of(shape: str, service: str = "eks") -> list[str]:
-    """Return the values of an enumeration of AWS's."""
-    values: list[str] = botocore.session.get_session().get_service_model(service).shape_for(shape).enum
-    return values
 
 
 def quotas(value: float = 5.0) -> list[dict[str, Any]]:
@@ -489,7 +485,7 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
     assert WRONG not in {finding.state for finding in findings}
 
 
-STATUSES = statuses_of("StackStatus", "cloudformation")
+STATUSES = values_of("cloudformation", "StackStatus")
 DELETE = ["delete_stack", "stack_delete_complete"]
 BUILD, GUIDED, DEPLOYED = "make build", "sam deploy --guided", "sam deploy"
 LEADS_ON = {
@@ -812,7 +808,7 @@ CLUSTER_MENDS = {
 }
 
 
-@pytest.mark.parametrize("status", statuses_of("ClusterStatus"))
+@pytest.mark.parametrize("status", values_of("eks", "ClusterStatus"))
 def test_every_status_of_a_cluster_has_its_mend_or_needs_none(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
@@ -831,7 +827,7 @@ def test_every_status_of_a_cluster_has_its_mend_or_needs_none(
 AGENT = "--cluster-name flow --addon-name eks-pod-identity-agent"
 
 
-@pytest.mark.parametrize("status", statuses_of("AddonStatus"))
+@pytest.mark.parametrize("status", values_of("eks", "AddonStatus"))
 def test_every_status_of_the_agent_has_its_mend_or_needs_none(aws: FakeAws, status: str) -> None:
     health = {"issues": [{"code": "InsufficientNumberOfReplicas", "message": "No node has room."}]}
     aws.answers["eks.describe_addon"] = {"addon": {"status": status, "health": health}}
@@ -977,10 +973,8 @@ def test_a_token_that_is_refused_is_put_into_its_secret(
 
 def behind_the_vpc(aws: FakeAws, **variables: str) -> str:
     """Return the command for a Kubeflow Pipelines that only the functions reach, from a VPC."""
-    with socket.create_server(("localhost", 0)) as listener:
-        port = listener.getsockname()[1]
     aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
-    variables_of(aws).update(BATON_KFP_URL=f"http://localhost:{port}", **variables)
+    variables_of(aws).update(BATON_KFP_URL=f"http://localhost:{free_port()}", **variables)
     return the(look(aws), "kubeflow pipelines", UNKNOWN).mend
 
 
@@ -1013,8 +1007,7 @@ pathlib.Path("looked").write_text(" ".join(sys.argv[1:]))
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_forwarded_port_is_waited_for_and_closed_again(aws: FakeAws, tmp_path: Path, broken: bool) -> None:
-    with socket.create_server(("localhost", 0)) as listener:
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     command = behind_the_vpc(aws).replace("8888", port)
     for name, text in (("kubectl", FORWARD), (".venv/bin/baton", LOOK)):
         program = tmp_path / name

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
-from botocore.session import Session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from baton.payloads import plan_of
 from baton.plan import Execution, Planner
 from baton.runs import Runs
 from baton.verdict import verdict_of
+from tests.support.aws_models import values_of
 from tests.support.memory import MemoryItems
 from tests.support.starting import BUCKET, EXECUTION, STARTED, HeadsOf, catalogue, client_error, settings_of
 
@@ -263,12 +263,11 @@ def test_every_form_of_instance_type_is_taken(world, kind):
 
 
 def test_every_instance_type_that_sagemaker_knows_is_taken():
-    model = Session().get_service_model("sagemaker")
     parameters = PACKAGED.get("mnist_kmeans").parameters
     shapes = {"training": "TrainingInstanceType", "transform": "TransformInstanceType",
               "endpoint": "ProductionVariantInstanceType"}  # fmt: skip
     for what, shape in shapes.items():
-        types = model.shape_for(shape).enum
+        types = values_of("sagemaker", shape)
         assert types
         assert [t for t in types if not parameters[f"{what}_instance_type"].accepts(t)] == []
 

@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import botocore.session
 import pytest
 
 from baton_local import regions
@@ -19,6 +18,7 @@ from baton_local.sagemaker.kmeans import ClientError
 from baton_local.sagemaker.listing import filtered, page
 from baton_local.sagemaker.search import Parameter, Search, read_ranges
 from baton_local.sagemaker.validation import check_input
+from tests.support.aws_models import values_of
 
 UGLY = ("sagemaker_endpoint_deleted", "sagemaker_training_job_without_status")
 EVENTS = sorted(p for p in (Path(__file__).parents[3] / "events").glob("sagemaker_*.json") if p.stem not in UGLY)
@@ -60,11 +60,6 @@ STATUS = {
 }
 
 
-def enumeration(shape: str) -> list[str]:
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    return list(model.shape_for(shape).enum)
-
-
 class TestEvents:
     @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
     def test_the_committed_events_have_documented_fields_and_statuses(self, path):
@@ -76,9 +71,9 @@ class TestEvents:
         assert isinstance(event["detail"]["Tags"], dict)
         field, shape = STATUS.get(event["detail-type"], (None, None))
         if field:
-            assert event["detail"][field] in enumeration(shape)
+            assert event["detail"][field] in values_of("sagemaker", shape)
         if "EndpointStatus" in event["detail"]:
-            known = {events.event_status(status) for status in enumeration("EndpointStatus")}
+            known = {events.event_status(status) for status in values_of("sagemaker", "EndpointStatus")}
             assert event["detail"]["EndpointStatus"] in known
 
     def test_there_is_one_of_each_end(self):
@@ -116,7 +111,7 @@ class TestEvents:
         assert detail == {"CreationTime": 1777887012417.0, "EndpointStatus": "IN_SERVICE", "Tags": {}}
 
     def test_every_endpoint_status_has_a_spelling_of_its_own(self):
-        spelt = {events.event_status(status) for status in enumeration("EndpointStatus")}
+        spelt = {events.event_status(status) for status in values_of("sagemaker", "EndpointStatus")}
         assert "ROLLING_BACK" in spelt
         assert "UPDATE_ROLLBACK_FAILED" in spelt
 

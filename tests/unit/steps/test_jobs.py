@@ -11,6 +11,7 @@ from baton.names import Names, tags_of
 from baton_steps import jobs
 from baton_steps.errors import ForeignResource, JobFailed, NotAdoptable, RunEnded
 from baton_steps.jobs import ENDPOINT, MODEL, TRAINING, TRANSFORM, TUNING, Jobs
+from tests.support.aws_models import values_of
 from tests.unit.steps import world
 
 NAME = f"{world.RUN_ID}-train"
@@ -149,14 +150,11 @@ def test_an_endpoint_that_fails_to_start_fails_the_step(run, sagemaker):
 
 
 def test_every_state_of_the_api_is_good_going_or_an_end():
-    from botocore.session import Session
-
-    model = Session().get_service_model("sagemaker")
     shapes = {"TrainingJobStatus": jobs.TRAINING, "EndpointStatus": jobs.ENDPOINT,
               "HyperParameterTuningJobStatus": jobs.TUNING, "TransformJobStatus": jobs.TRANSFORM}  # fmt: skip
     ends = {"Failed", "Stopped", "Deleted", "DeleteFailed", "OutOfService", "UpdateRollbackFailed"}
     for shape, kind in shapes.items():
-        for state in model.shape_for(shape).enum:
+        for state in values_of("sagemaker", shape):
             groups = (kind.good, kind.going, jobs._ENDING, ends)
             assert sum(state in group for group in groups) == 1, (shape, state)
 
@@ -247,7 +245,7 @@ class Interrupted(world.FakeSageMaker):
         return interrupted
 
 
-def interrupted(kind, verb, status, tags=None):
+def interrupted(kind, verb, status):
     """Finish a job in which SIGTERM arrives; return its exit code and the calls that were made after the creation."""
     sagemaker = Interrupted(verb, kind.api)
     sagemaker.states[kind.api] = [status]
