@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import botocore.session
 import pytest
 
 from baton.ending import Request, clean_up
@@ -25,6 +24,7 @@ from baton.errors import (
 )
 from baton.names import run_id_for
 from baton.runs import RUN, SEVERAL, Runs
+from tests.support.aws_models import values_of
 from tests.support.ending_world import (
     EXECUTION,
     HOME,
@@ -266,11 +266,6 @@ def test_an_endpoint_in_creating_is_waited_for_and_keeps_its_configuration_and_m
     assert actions(world.finish())["endpoint"] == "deleted"
 
 
-def _statuses(shape: str) -> list[str]:
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    return list(model.shape_for(shape).enum)
-
-
 ENUMERATIONS = {
     "tuning": "HyperParameterTuningJobStatus",
     "training": "TrainingJobStatus",
@@ -280,7 +275,8 @@ ENUMERATIONS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [(kind, status) for kind, shape in ENUMERATIONS.items() for status in _statuses(shape)]
+    ("kind", "status"),
+    [(kind, status) for kind, shape in ENUMERATIONS.items() for status in values_of("sagemaker", shape)],
 )
 def test_every_status_that_sagemaker_has_comes_to_an_end(kind: str, status: str) -> None:
     world = EndingWorld()
@@ -884,6 +880,42 @@ def test_a_success_has_no_cause_though_a_sweep_that_took_it_for_failed_found_one
     assert world.finish(True)["cause"] is None
 
 
+def test_a_success_that_is_overruled_later_has_no_cause_in_what_failed_after_it() -> None:
+    world = EndingWorld()
+    world.sagemaker.things["transform"] = Thing("Failed", reason="after the smoke test")
+    world.finish(True)
+    world.stepfunctions.status = "ABORTED"
+    assert world.finish(None)["cause"] is None
+
+
+def test_the_first_cause_stays_though_a_call_that_began_before_it_sees_something_new() -> None:
+    world = EndingWorld()
+    failed = world.sagemaker.things.pop("training")
+    failed.status, failed.reason = "Failed", "A pod made it after the sweep."
+    # What there is has been seen, so the next call has nothing to note but the cause.
+    denied = "DescribeTransformJob"
+    del world.sagemaker.things["transform"]
+    world.sagemaker.denied[denied] = refuse(denied, "ThrottlingException", "Rate exceeded")
+    with pytest.raises((NotGoneYet, TransientAwsError)):
+        world.call()
+    world.sagemaker.denied.clear()
+    assert "cause" not in world.row
+
+    def overtake(_number: int) -> None:
+        if world.calls[-1] == "SageMaker.DescribeHyperParameterTuningJob":
+            world.interrupt = lambda _number: None
+            with suppress(BatonError):
+                world.call()
+            assert json.loads(world.row["cause"]) is None
+            world.sagemaker.things["training"] = failed
+
+    world.interrupt = overtake
+    with suppress(BatonError):
+        world.call()
+    assert "made_training" in world.row
+    assert world.finish()["cause"] is None
+
+
 def test_a_cause_that_another_call_saw_before_its_evidence_went_is_kept() -> None:
     """After each call of one clean-up another one runs, which AWS does not show every job, and deletes the endpoint."""
     causes = set()
@@ -1015,9 +1047,7 @@ def _ends(status: str) -> bool:
     return status not in ("RUNNING", "PENDING_REDRIVE")
 
 
-EXECUTION_STATUSES = list(
-    botocore.session.get_session().get_service_model("stepfunctions").shape_for("ExecutionStatus").enum
-)
+EXECUTION_STATUSES = values_of("stepfunctions", "ExecutionStatus")
 
 
 @pytest.mark.parametrize("status", [s for s in EXECUTION_STATUSES if _ends(s) and s != "SUCCEEDED"])
