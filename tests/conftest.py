@@ -33,13 +33,12 @@ FIRST = ("stage", "sam", "permissions", "soak", "rendezvous", "command")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every module that shares something a group, and let every test take its turn (``--dist loadgroup``)."""
+    """Give every module that shares something a group, and let long groups come first (``--dist loadgroup``)."""
     for item in items:
         module = item.path.relative_to(TESTS).with_suffix("").as_posix()
         if module.startswith(SHARING) and group_of(item) is None:
             item.add_marker(pytest.mark.xdist_group(module))
-    turns = _turns(items)
-    items.sort(key=lambda item: turns[item])
+    items.sort(key=_turn)
 
 
 def group_of(item: pytest.Item) -> str | None:
@@ -48,21 +47,11 @@ def group_of(item: pytest.Item) -> str | None:
     return None if mark is None else str(mark.args[0])
 
 
-def _turns(items: list[pytest.Item]) -> dict[pytest.Item, float]:
-    """Return the order: the longest groups, then the others spread among the tests that have none.
-
-    Groups wait for what they have started, and the others compute, so that workers which have both waste no processor.
-    """
-    alone = [item for item in items if group_of(item) is None]
-    others = list(dict.fromkeys(group for item in items if (group := group_of(item)) and group not in FIRST))
-    groups = {group: place - len(FIRST) for place, group in enumerate(FIRST)}
-    groups |= {group: _BEFORE_THE_END * place / len(others) for place, group in enumerate(others)}
-    turns = {item: place / len(alone) for place, item in enumerate(alone)}
-    return turns | {item: float(groups[group]) for item in items if (group := group_of(item))}
-
-
-_BEFORE_THE_END = 0.7
-"""At what part of the tests without a group the last group comes, so that none is begun when the others are done."""
+def _turn(item: pytest.Item) -> int:
+    group = group_of(item)
+    if group in FIRST:
+        return FIRST.index(group)
+    return len(FIRST) + (group is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
