@@ -31,6 +31,13 @@ def account() -> Iterator[Account]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def unhurried() -> Iterator[Account]:
+    """One in which a job that is told to stop takes more than a second to, so that one can look meanwhile."""
+    with running_account(speed=10.0) as found:
+        yield found
+
+
 @pytest.fixture(autouse=True)
 def _no_faults_afterwards(account: Account) -> Iterator[None]:
     yield
@@ -219,14 +226,14 @@ class TestTrainingFailures:
 
 
 class TestStoppingTraining:
-    def test_passes_through_stopping(self, account):
-        account.faults({"training": {"in_progress_seconds": 60}})
-        name = account.train()
-        account.sagemaker.stop_training_job(TrainingJobName=name)
-        assert account.sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
-        job = account.training_end(name)
+    def test_passes_through_stopping(self, unhurried):
+        unhurried.faults({"training": {"in_progress_seconds": 60}})
+        name = unhurried.train()
+        unhurried.sagemaker.stop_training_job(TrainingJobName=name)
+        assert unhurried.sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
+        job = unhurried.training_end(name)
         assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Stopped"
-        seen = {event["detail"]["TrainingJobStatus"] for event in account.events_of(name, "Stopped")}
+        seen = {event["detail"]["TrainingJobStatus"] for event in unhurried.events_of(name, "Stopped")}
         assert seen == {"InProgress", "Stopping", "Stopped"}
 
     def test_a_job_that_computes_is_killed(self, account):
@@ -385,25 +392,25 @@ class TestTuning:
         assert last["detail"]["TrainingJobStatusCounters"]["Completed"] == 1
         assert "BestTrainingJob" not in last["detail"]
 
-    def test_stopping_stops_its_training_jobs(self, account):
-        account.faults({"training": {"in_progress_seconds": 60}})
-        name = account.tune(jobs=4)
+    def test_stopping_stops_its_training_jobs(self, unhurried):
+        unhurried.faults({"training": {"in_progress_seconds": 60}})
+        name = unhurried.tune(jobs=4)
         eventually(
             lambda: (
-                account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)[
+                unhurried.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)[
                     "TrainingJobStatusCounters"
                 ]["InProgress"]
                 == 2
             )
         )
-        account.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-        stopping = account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        unhurried.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        stopping = unhurried.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         assert stopping["HyperParameterTuningJobStatus"] == "Stopping"
-        job = account.tuning_end(name)
+        job = unhurried.tuning_end(name)
         assert job["HyperParameterTuningJobStatus"] == "Stopped"
         counters = job["TrainingJobStatusCounters"]
         assert (counters["Stopped"], counters["InProgress"]) == (2, 0)
-        code, message = refusal(account.sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=name)
+        code, message = refusal(unhurried.sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=name)
         assert code == "ValidationException"
         assert "is in status Stopped" in message
 
@@ -541,16 +548,18 @@ class TestTransform:
         assert code == "ValidationException"
         assert re.fullmatch(r'Could not find model "arn:aws:sagemaker:.*:model/no-model".', message)
 
-    def test_stopping_and_its_events(self, account, model):
-        account.faults({"transform": {"in_progress_seconds": 60}})
-        account.put("stopped/a.csv", csv(rows(3)))
-        name = account.transform(model, account.uri("stopped/"))
-        account.sagemaker.stop_transform_job(TransformJobName=name)
-        assert account.sagemaker.describe_transform_job(TransformJobName=name)["TransformJobStatus"] == "Stopping"
-        assert account.transform_end(name)["TransformJobStatus"] == "Stopped"
-        statuses = [event["detail"]["TransformJobStatus"] for event in account.events_of(name, "Stopped")]
+    def test_stopping_and_its_events(self, unhurried):
+        unhurried.faults({"transform": {"in_progress_seconds": 60}})
+        unhurried.put("stopped/a.csv", csv(rows(3)))
+        unhurried.put("model.tar.gz", kmeans.save_model(np.zeros((2, rows(1).shape[1]), np.float32)))
+        model = unhurried.model(unhurried.uri("model.tar.gz"))
+        name = unhurried.transform(model, unhurried.uri("stopped/"))
+        unhurried.sagemaker.stop_transform_job(TransformJobName=name)
+        assert unhurried.sagemaker.describe_transform_job(TransformJobName=name)["TransformJobStatus"] == "Stopping"
+        assert unhurried.transform_end(name)["TransformJobStatus"] == "Stopped"
+        statuses = [event["detail"]["TransformJobStatus"] for event in unhurried.events_of(name, "Stopped")]
         assert set(statuses) == {"InProgress", "Stopping", "Stopped"}
-        assert "is in status Stopped" in refusal(account.sagemaker.stop_transform_job, TransformJobName=name)[1]
+        assert "is in status Stopped" in refusal(unhurried.sagemaker.stop_transform_job, TransformJobName=name)[1]
 
     def test_fails_on_demand(self, account, model):
         account.faults({"transform": {"fail": "InternalServerError: no"}})
