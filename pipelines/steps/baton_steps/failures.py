@@ -2,7 +2,8 @@
 
 The row gets the attribute ``step_failure``, a map of ``step``, ``error`` and ``cause``, under conditions that make it
 the true one: only the pipeline run that does the work writes it, nothing is written after the tombstone, the first
-failure stays, and a step that goes well in the end takes its own back (a pod may have been tried before).
+failure stays, and a step that goes well in the end takes its own back (a pod may have been tried before). That its pod
+was told to end gives way to what its next attempt fails for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_steps.errors import ClaimLost, RunEnded, Terminated
+from baton_steps.errors import ClaimLost, NotAdoptable, RunEnded, Terminated
 from baton_steps.run import Run
 
 MAX_ERROR = 128
@@ -68,12 +69,19 @@ def record(run: Run, step: str, error: Exception) -> None:
     """Write why a step failed into the run's row; a step that must not work for the run has nothing to tell."""
     if isinstance(error, ClaimLost | RunEnded):
         return
-    _note(run, step, *describe(error))
+    # The job that a terminated pod stopped cannot be adopted by its next attempt: the termination is why.
+    _note(run, step, *describe(error), instead_of_a_termination=not isinstance(error, NotAdoptable))
 
 
-def _note(run: Run, step: str, name: str, cause: str) -> None:
+def _note(run: Run, step: str, name: str, cause: str, *, instead_of_a_termination: bool = False) -> None:
     failure = {"step": {"S": step}, "error": {"S": name}, "cause": {"S": cause}}
-    _update(run, "SET step_failure = :failure", "attribute_not_exists(step_failure)", {":failure": {"M": failure}})
+    values: dict[str, Any] = {":failure": {"M": failure}}
+    condition, names = "attribute_not_exists(step_failure)", {}
+    if instead_of_a_termination:
+        condition = f"({condition} OR (step_failure.#step = :step AND step_failure.#error = :terminated))"
+        values |= {":step": {"S": step}, ":terminated": {"S": Terminated.__name__}}
+        names = {"#step": "step", "#error": "error"}
+    _update(run, "SET step_failure = :failure", condition, values, names)
 
 
 def forget(run: Run, step: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from baton_steps import failures, stages
 from baton_steps.claim import claim
-from baton_steps.errors import ClaimLost, JobFailed, RunEnded
+from baton_steps.errors import ClaimLost, JobFailed, NotAdoptable, RunEnded
 from baton_steps.failures import MAX_CAUSE, MAX_ERROR, recorded
 from baton_steps.run import Run
 from tests.unit.steps import world
@@ -76,6 +76,19 @@ def test_a_step_that_is_told_to_end_says_so_unless_it_is_clean_up_that_ended_the
     world.put_row(worker_run_id=ME, ended_at=1_700_000_000)
     fail(run, SystemExit(143), "training")
     assert noted() is None
+
+
+def test_a_termination_gives_way_to_what_the_next_attempt_of_the_step_fails_for_and_to_nothing_else(run):
+    fail(run, SystemExit(143), "endpoint")
+    fail(run, REFUSED, "transform")
+    fail(run, NotAdoptable("The endpoint of this run exists and is Deleting."), "endpoint")
+    fail(run, SystemExit(143), "endpoint")
+    assert (noted()["step"], noted()["error"]) == ("endpoint", "Terminated")
+    fail(run, REFUSED, "endpoint")
+    assert noted() == RECORD
+    fail(run, SystemExit(143), "endpoint")
+    fail(run, ValueError("later"), "endpoint")
+    assert noted() == RECORD
 
 
 @pytest.mark.parametrize("error", [ClaimLost("another does it"), RunEnded("it was ended")])
