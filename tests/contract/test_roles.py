@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import resolved_template
 from tests.support.permissions import as_list
-from tests.support.resolved_template import resolved, template
 
 REGIONS = ("eu-west-1", "cn-northwest-1")
 EVERYTHING = {
@@ -37,8 +37,7 @@ MACHINES = {"TrainingRunMachine", "CleanUpRunMachine"}
 @cache
 def of_type(region: str, kind: str) -> dict[str, dict[str, Any]]:
     """Return the properties of all resources of a type, by logical id."""
-    types = {name: each["Type"] for name, each in template()["Resources"].items()}
-    return {name: each for name, each in resolved(EVERYTHING, region).items() if types[name] == kind}
+    return resolved_template.of_type(kind, EVERYTHING, region)
 
 
 @pytest.mark.parametrize("region", REGIONS)
