@@ -1,4 +1,4 @@
-"""The alarms and the dashboard look at metrics that the functions of their own stack write, and at no other stack's."""
+"""Alarms and dashboard look at metrics of AWS or of their own stack, and at no other stack's; alarms tell the topic."""
 
 from __future__ import annotations
 
@@ -15,12 +15,33 @@ import pytest
 
 from baton.janitor import REASONS
 from baton.rendezvous import Answer
-from tests.support.resolved_template import resolved
+from tests.support.resolved_template import of_type, resolved
 
 ROOT = Path(__file__).parents[2]
 STACK = "one-of-two"
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]
 """A metric's namespace, name and dimensions."""
+PUBLISHED = {
+    # https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html
+    ("AWS/States", "StateMachineArn"): {
+        "ExecutionsAborted",
+        "ExecutionsFailed",
+        "ExecutionsStarted",
+        "ExecutionsSucceeded",
+        "ExecutionsTimedOut",
+    },
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    ("AWS/SQS", "QueueName"): {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
+}
+"""What AWS publishes under a namespace with one dimension, as far as it is watched."""
+SUBJECTS = {
+    "RunFailedAlarm": "id-of-TrainingRunMachine",
+    "RunTimedOutAlarm": "id-of-TrainingRunMachine",
+    "CleanUpFailedAlarm": "id-of-CleanUpRunMachine",
+    "DeadLetterAlarm": "QueueName-of-DeadLetterQueue",
+    "QueueAgeAlarm": "QueueName-of-OutcomeQueue",
+}
+"""The alarms on metrics of AWS, each with the state machine or the queue that it is about."""
 
 WRITE = """
 import sys
@@ -87,15 +108,31 @@ def variables(function: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
+def alarms(stack: str = STACK) -> dict[str, dict[str, Any]]:
+    return of_type("AWS::CloudWatch::Alarm", {}, stack=stack)
+
+
+def metrics_of(alarm: dict[str, Any]) -> Iterator[Metric]:
+    """Yield the metric of an alarm, or each of those from which it is computed."""
+    several = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    for metric in several or [alarm]:
+        dimensions = sorted((dimension["Name"], dimension["Value"]) for dimension in metric["Dimensions"])
+        yield metric["Namespace"], metric["MetricName"], tuple(dimensions)
+
+
+def is_of_aws(metric: Metric) -> bool:
+    return metric[0].startswith("AWS/")
+
+
 def watched(stack: str = STACK) -> set[Metric]:
-    """Return the metrics of the alarms and of the dashboard that are no service's own."""
-    found = set()
-    for properties in resources(stack).values():
-        if "AlarmActions" in properties and "MetricName" in properties:
-            dimensions = {d["Name"]: d["Value"] for d in properties["Dimensions"]}
-            found.add((properties["Namespace"], properties["MetricName"], tuple(sorted(dimensions.items()))))
-    found |= set(shown(resources(stack)["Dashboard"]["DashboardBody"]))
-    return {metric for metric in found if not metric[0].startswith("AWS/")}
+    """Return the metrics of the alarms and of the dashboard."""
+    found = {metric for alarm in alarms(stack).values() for metric in metrics_of(alarm)}
+    return found | set(shown(resources(stack)["Dashboard"]["DashboardBody"]))
+
+
+def watched_of_its_own(stack: str = STACK) -> set[Metric]:
+    """Return those of the metrics that are no service's own."""
+    return {metric for metric in watched(stack) if not is_of_aws(metric)}
 
 
 def shown(body: str) -> Iterator[Metric]:
@@ -108,8 +145,30 @@ def shown(body: str) -> Iterator[Metric]:
 
 
 def test_each_metric_that_is_watched_is_written(written: set[Metric]) -> None:
-    assert len(watched()) > 10
-    assert watched() - written == set()
+    assert len(watched_of_its_own()) > 10
+    assert watched_of_its_own() - written == set()
+
+
+def test_each_metric_of_aws_that_is_watched_is_published() -> None:
+    found = {metric for metric in watched() if is_of_aws(metric)}
+    assert len(found) > 5
+    for namespace, name, dimensions in found:
+        [(dimension, _)] = dimensions
+        assert name in PUBLISHED.get((namespace, dimension), set())
+
+
+def test_each_alarm_on_a_metric_of_aws_is_about_its_own_machine_or_queue() -> None:
+    about = {
+        name: {value for metric in metrics_of(alarm) if is_of_aws(metric) for _, value in metric[2]}
+        for name, alarm in alarms().items()
+    }
+    assert {name: found for name, found in about.items() if found} == {n: {s} for n, s in SUBJECTS.items()}
+
+
+def test_each_alarm_tells_the_topic() -> None:
+    assert len(alarms()) == 10
+    assert {name for name, alarm in alarms().items() if alarm.get("AlarmActions") != ["id-of-Topic"]} == set()
+    assert {name for name, alarm in alarms().items() if "ActionsEnabled" in alarm} == set()
 
 
 def test_every_function_writes_under_the_stacks_name() -> None:
@@ -120,4 +179,4 @@ def test_every_function_writes_under_the_stacks_name() -> None:
 
 
 def test_two_stacks_of_an_account_share_no_metric() -> None:
-    assert watched("one") & watched("other") == set()
+    assert watched_of_its_own("one") & watched_of_its_own("other") == set()

@@ -15,6 +15,7 @@ from baton.settling import LAST_RECEIVE
 from baton_cli.drained import ON_A_DRAINED_STACK
 from baton_cli.main import parser
 from baton_local.cloudformation.templates import load
+from tests.support import resolved_template
 from tests.support.aws_command import AwsCommand
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,15 @@ def test_its_log_groups_are_the_templates() -> None:
         for group in of_type("AWS::Logs::LogGroup").values()
     }
     assert groups == set(re.findall(r"`(/aws/[\w/]+STACK)`", PAGE))
+
+
+def test_each_function_and_each_state_machine_is_traced_as_it_says() -> None:
+    assert "Traces are in X-Ray" in PAGE
+    functions = resolved_template.of_type("AWS::Lambda::Function", {})
+    machines = resolved_template.of_type("AWS::StepFunctions::StateMachine", {})
+    assert (len(functions), len(machines)) == (10, 2)
+    assert {name for name, each in functions.items() if each.get("TracingConfig") != {"Mode": "Active"}} == set()
+    assert {name for name, each in machines.items() if each.get("TracingConfiguration") != {"Enabled": True}} == set()
 
 
 def test_its_outputs_parameters_rules_and_errors_exist() -> None:

@@ -1,4 +1,4 @@
-"""Who may assume each role of the stack, and which of the policies that several roles share each role has."""
+"""Who may assume each role, which of the shared policies each role has, and for whom services use what there is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import resolved_template
 from tests.support.permissions import as_list
-from tests.support.resolved_template import resolved, template
 
 REGIONS = ("eu-west-1", "cn-northwest-1")
 EVERYTHING = {
@@ -28,7 +28,7 @@ OTHERS = {
     "CleanUpRunMachineRole": "states.amazonaws.com",
 }
 """The roles that are no function's, with who assumes them; test_pod_role.py is about that of the pods."""
-SAGEMAKER_FOR_US = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+FOR_US = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
 IN_THE_CLUSTERS_NETWORK = {"LaunchPipeline", "AwaitOutcome", "SettleOutcome", "CleanUp"}
 """The functions that call Kubeflow Pipelines."""
 MACHINES = {"TrainingRunMachine", "CleanUpRunMachine"}
@@ -37,8 +37,7 @@ MACHINES = {"TrainingRunMachine", "CleanUpRunMachine"}
 @cache
 def of_type(region: str, kind: str) -> dict[str, dict[str, Any]]:
     """Return the properties of all resources of a type, by logical id."""
-    types = {name: each["Type"] for name, each in template()["Resources"].items()}
-    return {name: each for name, each in resolved(EVERYTHING, region).items() if types[name] == kind}
+    return resolved_template.of_type(kind, EVERYTHING, region)
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -59,7 +58,7 @@ def test_each_role_is_assumed_by_its_service_only(region: str) -> None:
         [statement] = roles[name]["AssumeRolePolicyDocument"]["Statement"]
         assert (statement["Effect"], as_list(statement["Action"])) == ("Allow", ["sts:AssumeRole"]), name
         assert {kind: as_list(who) for kind, who in statement["Principal"].items()} == {"Service": [service]}, name
-        assert statement.get("Condition") == (SAGEMAKER_FOR_US if name == "SageMakerRole" else None), name
+        assert statement.get("Condition") == (FOR_US if name == "SageMakerRole" else None), name
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -84,6 +83,24 @@ def test_each_shared_policy_is_attached_to_those_roles_only_that_it_is_for(regio
     }
     in_vpc = {name for name, function in of_type(region, "AWS::Lambda::Function").items() if function.get("VpcConfig")}
     assert in_vpc == {f"{name}Function" for name in IN_THE_CLUSTERS_NETWORK}
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_service_uses_what_the_stack_has_only_for_this_account_or_for_a_rule_of_the_stack(region: str) -> None:
+    rules = {f"Arn-of-{name}" for name in of_type(region, "AWS::Events::Rule")}
+    documents = [each.get("PolicyDocument", {}) for each in resolved_template.resolved(EVERYTHING, region).values()]
+    statements = [statement for document in documents for statement in document.get("Statement", [])]
+    of_services = [statement for statement in statements if "Service" in statement.get("Principal", {})]
+    assert len(of_services) == 2
+    assert [statement for statement in of_services if not _is_for_us(statement.get("Condition", {}), rules)] == []
+    permissions = of_type(region, "AWS::Lambda::Permission")
+    assert len(permissions) == 2
+    assert {permission.get("SourceArn") for permission in permissions.values()} <= rules
+
+
+def _is_for_us(condition: dict[str, Any], rules: set[str]) -> bool:
+    sources = as_list(condition.get("ArnEquals", {}).get("aws:SourceArn", []))
+    return condition == FOR_US or (bool(sources) and set(sources) <= rules)
 
 
 def _has(role: dict[str, Any], policy: str) -> bool:

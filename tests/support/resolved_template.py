@@ -60,6 +60,18 @@ def resolved(
     }
 
 
+def of_type(
+    kind: str, given: Mapping[str, str], region: str = "eu-west-1", stack: str = "baton"
+) -> dict[str, dict[str, Any]]:
+    """Return the properties of the repository's resources of a type whose condition holds, by logical id."""
+    declared = template()["Resources"]
+    return {
+        name: properties
+        for name, properties in resolved(given, region, stack=stack).items()
+        if declared[name]["Type"] == kind
+    }
+
+
 def outputs(given: Mapping[str, str], region: str) -> dict[str, str]:
     """Return the outputs of the repository's template whose condition holds."""
     resolver, found = _resolver(given, region, template())

@@ -391,11 +391,15 @@ class Operation:
         self._event(record, record.type, "DELETE_COMPLETE")
 
     def roll_back(self, skip: frozenset[str] = frozenset()) -> dict[str, str]:
-        """Undo what was done, last first; return why what could not be undone, by logical id: that is done again."""
+        """Undo what was done, last first; return why what could not be undone, by logical id: that is done again.
+
+        ``skip``: logical ids of resources in UPDATE_FAILED that stay as they are, and count as complete.
+        """
         failures: dict[str, str] = {}
         left = []
         for logical_id, undo in reversed(self._done):
             if logical_id in skip:
+                self._skip(self.stack.resources[logical_id])
                 continue
             try:
                 undo()
@@ -405,6 +409,11 @@ class Operation:
                 self._rollback_failed(logical_id, failures[logical_id])
         self._done = left[::-1]
         return failures
+
+    def _skip(self, record: Record) -> None:
+        # Several failed updates may have changed it: the first that is taken back says that it is skipped.
+        if record.status == "UPDATE_FAILED":
+            self._event(record, record.type, "UPDATE_COMPLETE")
 
     def _rollback_failed(self, logical_id: str, reason: str) -> None:
         record = self.stack.resources.get(logical_id)

@@ -69,6 +69,12 @@ def reasons(cfn: Any, name: str) -> dict[str, str]:
     }
 
 
+def history(cfn: Any, name: str) -> list[tuple[str, str]]:
+    """Return what happened to a stack and its resources, oldest first: logical ids with statuses."""
+    events = cfn.describe_stack_events(StackName=name)["StackEvents"]
+    return [(event["LogicalResourceId"], event["ResourceStatus"]) for event in reversed(events)]
+
+
 def resources(cfn: Any, name: str) -> dict[str, str]:
     found = cfn.list_stack_resources(StackName=name)["StackResourceSummaries"]
     return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in found}
@@ -563,9 +569,10 @@ def test_the_rollback_of_a_creation_also_deletes_what_is_retained_but_not_on_its
 
 @pytest.fixture
 def unable_to_go_back(cloud: Cloud, cfn):
-    """A stack whose queue somebody deleted between an update that failed and its rollback."""
+    """A stack whose queue somebody deleted between two updates that failed and their rollback."""
     create(cfn, "stuck", QUEUES)
-    assert keep_what_was_done(cfn, "stuck", BROKEN, Seconds="99") == "UPDATE_FAILED"
+    for seconds in ("99", "98"):
+        assert keep_what_was_done(cfn, "stuck", BROKEN, Seconds=seconds) == "UPDATE_FAILED"
     sqs, url = cloud.client("sqs", REGION), resources(cfn, "stuck")["One"]
     sqs.delete_queue(QueueUrl=url)
     cfn.rollback_stack(StackName="stuck")
@@ -593,8 +600,15 @@ def test_a_rollback_that_failed_goes_on_when_its_reason_is_mended(cloud: Cloud, 
 def test_a_rollback_that_failed_goes_on_without_what_is_skipped(cfn, unable_to_go_back):
     with pytest.raises(ClientError, match=r"can be skipped: \[Nothing, Two\]"):
         cfn.continue_update_rollback(StackName="stuck", ResourcesToSkip=["Two", "One", "Nothing"])
+    before = len(history(cfn, "stuck"))
     cfn.continue_update_rollback(StackName="stuck", ResourcesToSkip=["One"])
-    assert stack(cfn, "stuck")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert history(cfn, "stuck")[before:] == [
+        ("stuck", "UPDATE_ROLLBACK_IN_PROGRESS"),
+        ("One", "UPDATE_COMPLETE"),
+        ("stuck", "UPDATE_ROLLBACK_COMPLETE"),
+    ]
+    [one] = cfn.describe_stack_resources(StackName="stuck", LogicalResourceId="One")["StackResources"]
+    assert one["ResourceStatus"] == "UPDATE_COMPLETE"
     unable_to_go_back()
     assert update(cfn, "stuck", QUEUES, Seconds="45")["StackStatus"] == "UPDATE_COMPLETE"
 
