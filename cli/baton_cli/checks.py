@@ -50,11 +50,15 @@ AGENT_MENDS = {
     "": ("create-addon",),
     "CREATING": ("wait addon-active",),
     "CREATE_FAILED": _AGENT_AGAIN,
-    "DEGRADED": ("update-addon --resolve-conflicts OVERWRITE", "wait addon-active"),
+    # Not waited for: the waiter heeds no UPDATE_FAILED.
+    "DEGRADED": ("update-addon --resolve-conflicts OVERWRITE",),
     "DELETING": ("wait addon-deleted", "create-addon"),
     "DELETE_FAILED": _AGENT_AGAIN,
 }
 """What leads to an agent from each of the other statuses, where there is none from the empty one."""
+
+_AGENT_ON_ITS_WAY = ("wait addon-active",)
+"""What to do in a status that is newer than this list."""
 
 CLUSTER_GOOD = frozenset({"ACTIVE", "UPDATING"})
 CLUSTER_LOST = frozenset({"DELETING", "FAILED"})
@@ -455,7 +459,7 @@ def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Fi
     issues = [sentence(str(issue["message"])) for issue in (agent.get("health") or {}).get("issues") or []]
     text = f"The add-on {POD_IDENTITY_AGENT} of {name} {what}, so the pods of a pipeline may get no credentials."
     target = f"--cluster-name {name} --addon-name {POD_IDENTITY_AGENT} {patient.here}"
-    steps = " && ".join(f"aws eks {step} {target}" for step in AGENT_MENDS[status])
+    steps = " && ".join(f"aws eks {step} {target}" for step in AGENT_MENDS.get(status, _AGENT_ON_ITS_WAY))
     return Finding("pod identity", WRONG, " ".join([text, *issues]), steps)
 
 

@@ -572,9 +572,11 @@ ENDS = {
 }
 
 
-def botocores(service: str) -> tuple[Any, Any]:
-    session = botocore.session.get_session()
-    return session.get_service_model(service), session.get_waiter_model(service)
+def heeded_by(service: str, waiter: str) -> dict[str, str]:
+    """Return what the waiter of a command makes of each status or error that it heeds: success or failure."""
+    model = botocore.session.get_session().get_waiter_model(service)
+    [name] = [name for name in model.waiter_names if xform_name(name) == waiter]
+    return {acceptor.expected: acceptor.state for acceptor in model.get_waiter(name).acceptors}
 
 
 @pytest.mark.parametrize("status", ENDS)
@@ -583,8 +585,7 @@ def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status
     finding = the(look(aws), "stack", WRONG)
     command = AwsCommand(finding.mend)
     assert command.waits
-    [waiter] = [name for name in botocores("cloudformation")[1].waiter_names if xform_name(name) == command.operation]
-    heeded = {a.expected: a.state for a in botocores("cloudformation")[1].get_waiter(waiter).acceptors}
+    heeded = heeded_by("cloudformation", command.operation)
     assert status not in heeded, "it would end at once"
     # A creation that is rolled back has no waiter that calls its end a success.
     failed = status == "ROLLBACK_IN_PROGRESS"
@@ -840,6 +841,27 @@ def test_every_status_of_the_agent_has_its_mend_or_needs_none(aws: FakeAws, stat
         parts = finding.mend.split(" && ")
         assert all(part.startswith(f"aws eks {step} {AGENT}") for part, step in zip(parts, steps, strict=True))
         understood(finding.mend)
+
+
+def test_a_status_of_the_agent_that_nobody_knows_yet_is_waited_out(aws: FakeAws) -> None:
+    aws.answers["eks.describe_addon"] = {"addon": {"status": "MIGRATING"}}
+    finding = the(look(aws), "pod identity", WRONG)
+    assert "is MIGRATING, " in finding.detail
+    assert finding.mend.startswith(f"aws eks wait addon-active {AGENT}")
+
+
+@pytest.mark.parametrize("status", values_of("eks", "AddonStatus"))
+def test_a_wait_for_the_agent_ends_also_where_what_it_waits_for_fails(aws: FakeAws, status: str) -> None:
+    aws.answers["eks.describe_addon"] = {"addon": {"status": status}}
+    [finding] = [finding for finding in look(aws) if finding.check == "pod identity"]
+    under_way = status.removesuffix("ING") + "E" if status.endswith("ING") else ""
+    for step in steps_of(finding.mend):
+        if step.endswith("_addon"):
+            under_way = step.removesuffix("_addon").upper()
+        else:
+            failed = f"{under_way}_FAILED"
+            assert failed in values_of("eks", "AddonStatus")
+            assert heeded_by("eks", step).get(failed) == "failure", f"{step} would not end with {failed}"
 
 
 def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
