@@ -19,7 +19,7 @@ from baton.catalogue import Pipeline
 from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable
 from baton.kfp import connect
 from baton.kfp.access import SecretAccess
-from baton.kfp.answers import LOGIN_PAGE, NO_API, is_busy
+from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy
 from baton.kfp.client import KfpClient
 from baton.kfp.connect import NoApiServer
 from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
@@ -543,6 +543,8 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
         unusable = _unusable_secret(patient, secret)
         if unusable:
             return unusable
+    if _may_be_another(patient, settings) and _is_not_seen(error):
+        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
     if secret and (isinstance(error, KfpRefused) or str(error).startswith(LOGIN_PAGE)):
         return Finding("kubeflow pipelines", WRONG, f"{sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
     if patient.kfp_url and isinstance(error, KfpUnavailable) and not _is_silent(error):
@@ -551,9 +553,6 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
         return _nobody_there(patient, text, error)
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
-    if isinstance(error, KfpUnavailable) and not patient.kfp_url and _inside(patient):
-        # The functions look from a network that this machine may not be in.
-        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
     if isinstance(error, KfpRefused):
         return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
     return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
@@ -562,6 +561,20 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
 def _inside(patient: Patient) -> bool:
     """Return whether the functions that look are in a VPC."""
     return bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
+
+
+def _may_be_another(patient: Patient, settings: Settings) -> bool:
+    """Return whether the functions, from their VPC, may reach another server by the stack's URL than this machine."""
+    return settings.kfp_mode == "direct" and not patient.kfp_url and _inside(patient)
+
+
+def _is_not_seen(error: BatonError) -> bool:
+    """Return whether no Kubeflow Pipelines was found: nobody was reached, or somebody else has answered."""
+    return isinstance(error.__cause__, Unreached) or str(error).startswith(_SOMEBODY_ELSES)
+
+
+_SOMEBODY_ELSES = (TLS_FAILED, LOGIN_PAGE, NO_API, NOT_THE_API)
+"""How the messages about what no Kubeflow Pipelines answers begin."""
 
 
 def _is_silent(error: BatonError) -> bool:
@@ -577,6 +590,10 @@ def _unwell(patient: Patient, settings: Settings, text: str, error: BatonError) 
     """Say that the server is there and cannot answer now: it starts, fails, or is too busy."""
     if is_busy(error):
         return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look again in a while.", patient.look_again)
+    if _may_be_another(patient, settings):
+        text = f"{sentence(text)} The functions may see another server in their VPC. Looked at through a forwarded port"
+        text = f"{text}, it is found to be well, or to need the restart that is offered then."
+        return Finding("kubeflow pipelines", WRONG, text, _look_through_forward(patient))
     deployment = f"deployment/ml-pipeline --namespace {_servers_namespace(settings)}"
     restart = f"kubectl rollout restart {deployment} && kubectl rollout status {deployment}"
     text = f"{sentence(text)} It is there, so no deployment mends it; it may still be starting."

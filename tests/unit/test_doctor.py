@@ -166,6 +166,12 @@ def variables_of(aws: FakeAws) -> dict[str, str]:
     return variables
 
 
+def in_a_vpc(aws: FakeAws) -> FakeAws:
+    """Let the functions that call Kubeflow Pipelines be in a VPC."""
+    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    return aws
+
+
 def understood(command: str) -> None:
     """Fail unless every part of a command is one that its program takes."""
     for part in command.replace("&&", "\n").replace(" & ", "\n").splitlines():
@@ -773,7 +779,7 @@ def test_what_is_wrong_behind_the_api_server_or_with_the_way_to_it(
     monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
     proxied.answers["eks.describe_cluster"]["cluster"]["resourcesVpcConfig"] = endpoint
     if inside:
-        proxied.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+        in_a_vpc(proxied)
     found = the(look(proxied, configurations=SAMCONFIG), "kubeflow pipelines", state).mend
     assert found == (f"{DEPLOY} --parameter-overrides {mend}" if "=" in mend else mend)
 
@@ -995,9 +1001,8 @@ def test_a_token_that_is_refused_is_put_into_its_secret(
 
 def behind_the_vpc(aws: FakeAws, **variables: str) -> str:
     """Return the command for a Kubeflow Pipelines that only the functions reach, from a VPC."""
-    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
     variables_of(aws).update(BATON_KFP_URL=f"http://localhost:{free_port()}", **variables)
-    return the(look(aws), "kubeflow pipelines", UNKNOWN).mend
+    return the(look(in_a_vpc(aws)), "kubeflow pipelines", UNKNOWN).mend
 
 
 def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
@@ -1008,10 +1013,66 @@ def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
     assert mend.startswith(forward.replace("flows", "kubeflow"))
 
 
-def test_a_private_kubeflow_that_is_seen_from_here_and_unwell_is_mended(aws: FakeAws, health: dict[str, Any]) -> None:
+THROUGH = "(kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & "
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")],
+)
+@pytest.mark.parametrize("secret", ["", "arn:secret"])
+def test_what_else_has_a_private_kubeflows_name_here_says_nothing_about_the_functions(
+    aws: FakeAws, health: dict[str, Any], status: int, body: Any, secret: str
+) -> None:
+    """The name may be another server's inside the VPC."""
+    variables_of(aws)["BATON_KFP_SECRET_ARN"] = secret
+    aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
+    health.update(status=status, body=body)
+    finding = the(look(in_a_vpc(aws)), "kubeflow pipelines", UNKNOWN)
+    assert finding.detail.startswith("Not seen from here: KfpMisconfigured: ")
+    assert finding.mend.startswith(THROUGH)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_tls_connection_that_fails_is_a_fault_only_where_the_functions_have_the_same_way(
+    aws: FakeAws, kfp_url: str, inside: bool
+) -> None:
+    """The server of the fixture speaks no TLS."""
+    variables_of(aws)["BATON_KFP_URL"] = kfp_url.replace("http:", "https:")
+    finding = the(look(in_a_vpc(aws) if inside else aws), "kubeflow pipelines", UNKNOWN if inside else WRONG)
+    assert TLS_FAILED in finding.detail
+    assert finding.mend.startswith(THROUGH) if inside else finding.mend.endswith(" KfpUrl=URL")
+
+
+def test_a_private_kubeflow_that_is_unwell_from_here_is_looked_at_through_a_port_before_a_restart(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str
+) -> None:
     health.update(status=503, body={"message": "starting"})
-    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
-    assert the(look(aws), "kubeflow pipelines", WRONG).mend == RESTART
+    finding = the(look(in_a_vpc(aws)), "kubeflow pipelines", WRONG)
+    assert "The functions may see another server in their VPC." in finding.detail
+    assert finding.mend.startswith(THROUGH)
+    assert the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG).mend == RESTART
+
+
+def test_the_api_server_proves_who_it_is_so_what_is_unwell_behind_it_is_restarted(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints")
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
+    assert the(look(in_a_vpc(proxied)), "kubeflow pipelines", WRONG).mend == RESTART
+
+
+@pytest.mark.parametrize(("url", "secret"), [("kfp.internal:8888", ""), ("", "{}")])
+def test_what_is_wrong_with_a_private_kubeflows_parameters_is_so_from_everywhere(
+    aws: FakeAws, url: str, secret: str
+) -> None:
+    if secret:
+        variables_of(aws)["BATON_KFP_SECRET_ARN"] = SECRET
+        aws.answers["secretsmanager.get_secret_value"] = {"SecretString": secret}
+    else:
+        variables_of(aws)["BATON_KFP_URL"] = url
+    mend = the(look(in_a_vpc(aws)), "kubeflow pipelines", WRONG).mend
+    assert AwsCommand(mend).operation == "put_secret_value" if secret else mend.endswith(" KfpUrl=URL")
 
 
 FORWARD = """#!{python}
@@ -1299,7 +1360,7 @@ def deleted_role(aws: FakeAws, health: dict[str, Any]) -> None:
 
 def behind_a_vpc(aws: FakeAws, health: dict[str, Any]) -> None:
     health.update(status=503, body={"message": "no"})
-    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    in_a_vpc(aws)
     gives_pods_nothing(with_runs_under_way(aws), health)
 
 
