@@ -21,7 +21,7 @@ from baton.kfp import connect
 from baton.kfp.access import SecretAccess
 from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy
 from baton.kfp.client import KfpClient
-from baton.kfp.connect import NoApiServer
+from baton.kfp.connect import UNREADABLE_AUTHORITY, NoApiServer
 from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
@@ -610,6 +610,8 @@ def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error:
         return Finding("kubeflow pipelines", UNKNOWN, f"reached through {settings.kfp_cluster}, which is not ready")
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
+    if str(error).startswith(UNREADABLE_AUTHORITY):
+        return _unreadable_authority(patient, settings, text)
     if isinstance(error, KfpUnavailable):
         return _no_api_server(patient, settings, text)
     if str(error).startswith(NO_API):
@@ -622,6 +624,13 @@ def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error:
         return Finding("kubeflow pipelines", UNKNOWN, text, patient.look_again)
     # Whoever asks has been let in by the API server, and what answers behind it wants something else.
     return _replaced(patient, "kubeflow pipelines", text, "KfpMode=direct", "KfpUrl=URL")
+
+
+def _unreadable_authority(patient: Patient, settings: Settings, text: str) -> Finding:
+    # EKS makes it, and shows the functions the same.
+    text = f"{sentence(text)} No deployment mends it: where the command shows no such thing either, ask AWS Support."
+    show = f"aws eks describe-cluster --name {settings.kfp_cluster} {patient.here} --query cluster.certificateAuthority"
+    return Finding("kubeflow pipelines", WRONG, text, show)
 
 
 def _no_api_server(patient: Patient, settings: Settings, text: str) -> Finding:

@@ -784,6 +784,20 @@ def test_what_is_wrong_behind_the_api_server_or_with_the_way_to_it(
     assert found == (f"{DEPLOY} --parameter-overrides {mend}" if "=" in mend else mend)
 
 
+def test_an_authority_that_cannot_be_read_is_looked_at_and_no_parameter_changed(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: True)
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+    broken = {"status": "ACTIVE", "endpoint": "https://x.invalid", "certificateAuthority": {"data": "bm8gUEVN"}}
+    aws.answers["eks.describe_cluster"] = {"cluster": broken}
+    finding = the(look(aws), "kubeflow pipelines", WRONG)
+    assert "flow: certificateAuthority.data of DescribeCluster is not PEM in base64." in finding.detail
+    command = AwsCommand(finding.mend)
+    assert (command.operation, command.parameters) == ("describe_cluster", {"name": "flow"})
+    assert command.options["query"] == "cluster.certificateAuthority"
+
+
 def test_a_cluster_that_has_gone_is_told_once(aws: FakeAws) -> None:
     variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
     aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
