@@ -602,18 +602,23 @@ def _unwell(patient: Patient, settings: Settings, text: str, error: BatonError) 
 
 def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error: BatonError) -> Finding:
     """Say what is wrong behind a Kubernetes API server, or with the way to it."""
+    cluster = patient.client("eks").describe_cluster(name=settings.kfp_cluster)["cluster"]
+    through = f"reached through {settings.kfp_cluster}, which is {cluster['status']}"
+    if cluster["status"] in CLUSTER_LOST:
+        # Whatever still answers there, or does not, is about to go; the line on the cluster has the mend.
+        return Finding("kubeflow pipelines", UNKNOWN, f"{through} and will not answer any more")
     if isinstance(error, KfpRefused):
         # The API server judges whoever asks: here that is you, and not one of the functions.
         text = f"{text} Your own credentials were refused; the lines on cluster access are about the functions."
         return Finding("kubeflow pipelines", UNKNOWN, text)
     if isinstance(error.__cause__, NoApiServer):
-        return Finding("kubeflow pipelines", UNKNOWN, f"reached through {settings.kfp_cluster}, which is not ready")
+        return Finding("kubeflow pipelines", UNKNOWN, f"{through} and has no API server yet")
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
     if str(error).startswith(UNREADABLE_AUTHORITY):
         return _unreadable_authority(patient, settings, text)
     if isinstance(error, KfpUnavailable):
-        return _no_api_server(patient, settings, text)
+        return _no_api_server(patient, settings, cluster, text)
     if str(error).startswith(NO_API):
         find = "kubectl get services --all-namespaces --field-selector metadata.name=ml-pipeline"
         text = f"{sentence(text)} To see in which namespace there is one: {find}"
@@ -633,9 +638,8 @@ def _unreadable_authority(patient: Patient, settings: Settings, text: str) -> Fi
     return Finding("kubeflow pipelines", WRONG, text, show)
 
 
-def _no_api_server(patient: Patient, settings: Settings, text: str) -> Finding:
+def _no_api_server(patient: Patient, settings: Settings, cluster: Mapping[str, Any], text: str) -> Finding:
     """Say that the API server cannot be reached: by nobody outside its VPC, or not from here."""
-    cluster = patient.client("eks").describe_cluster(name=settings.kfp_cluster)["cluster"]
     public = (cluster.get("resourcesVpcConfig") or {}).get("endpointPublicAccess", True)
     if public or _inside(patient):
         text = f"The API server of {settings.kfp_cluster} is not seen from here: {text}"

@@ -840,9 +840,24 @@ def test_every_status_of_a_cluster_has_its_mend_or_needs_none(
     findings = look(aws, configurations=SAMCONFIG)
     mends = CLUSTER_MENDS.get(status, [])
     assert the(findings, "cluster", WRONG if mends else OK).detail.startswith(f"flow is {status}")
-    found = [finding.mend for finding in findings if finding.check == "cluster"]
-    assert all(mend in one for mend, one in zip(mends, found, strict=bool(mends)))
-    assert "flow, which is not ready" in the(findings, "kubeflow pipelines", UNKNOWN).detail
+    offered = [finding.mend for finding in findings if finding.check == "cluster"]
+    assert all(mend in one for mend, one in zip(mends, offered, strict=bool(mends)))
+    what = "will not answer any more" if status in checks.CLUSTER_LOST else "has no API server yet"
+    found = the(findings, "kubeflow pipelines", UNKNOWN)
+    assert (found.detail, found.mend) == (f"reached through flow, which is {status} and {what}", "")
+
+
+@pytest.mark.parametrize("status", sorted(checks.CLUSTER_LOST))
+@pytest.mark.parametrize("error", [unreached(), KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints")])
+def test_nobody_waits_for_or_restarts_what_is_in_a_cluster_that_is_lost(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, status: str, error: Exception
+) -> None:
+    """One that is being deleted shows its API server for a while."""
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
+    proxied.answers["eks.describe_cluster"]["cluster"]["status"] = status
+    finding = the(look(proxied), "kubeflow pipelines", UNKNOWN)
+    assert f"flow, which is {status} and will not" in finding.detail
+    assert finding.mend == ""
 
 
 AGENT = "--cluster-name flow --addon-name eks-pod-identity-agent"
