@@ -19,9 +19,9 @@ from baton.catalogue import Pipeline
 from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable
 from baton.kfp import connect
 from baton.kfp.access import SecretAccess
-from baton.kfp.answers import LOGIN_PAGE, NO_API, is_busy
+from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy
 from baton.kfp.client import KfpClient
-from baton.kfp.connect import NoApiServer
+from baton.kfp.connect import UNREADABLE_AUTHORITY, NoApiServer
 from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
@@ -50,11 +50,15 @@ AGENT_MENDS = {
     "": ("create-addon",),
     "CREATING": ("wait addon-active",),
     "CREATE_FAILED": _AGENT_AGAIN,
-    "DEGRADED": ("update-addon --resolve-conflicts OVERWRITE", "wait addon-active"),
+    # Not waited for: the waiter heeds no UPDATE_FAILED.
+    "DEGRADED": ("update-addon --resolve-conflicts OVERWRITE",),
     "DELETING": ("wait addon-deleted", "create-addon"),
     "DELETE_FAILED": _AGENT_AGAIN,
 }
 """What leads to an agent from each of the other statuses, where there is none from the empty one."""
+
+_AGENT_ON_ITS_WAY = ("wait addon-active",)
+"""What to do in a status that is newer than this list."""
 
 CLUSTER_GOOD = frozenset({"ACTIVE", "UPDATING"})
 CLUSTER_LOST = frozenset({"DELETING", "FAILED"})
@@ -455,7 +459,7 @@ def _pod_identity(patient: Patient, name: str, cluster: Mapping[str, Any]) -> Fi
     issues = [sentence(str(issue["message"])) for issue in (agent.get("health") or {}).get("issues") or []]
     text = f"The add-on {POD_IDENTITY_AGENT} of {name} {what}, so the pods of a pipeline may get no credentials."
     target = f"--cluster-name {name} --addon-name {POD_IDENTITY_AGENT} {patient.here}"
-    steps = " && ".join(f"aws eks {step} {target}" for step in AGENT_MENDS[status])
+    steps = " && ".join(f"aws eks {step} {target}" for step in AGENT_MENDS.get(status, _AGENT_ON_ITS_WAY))
     return Finding("pod identity", WRONG, " ".join([text, *issues]), steps)
 
 
@@ -539,6 +543,8 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
         unusable = _unusable_secret(patient, secret)
         if unusable:
             return unusable
+    if _may_be_another(patient, settings) and _is_not_seen(error):
+        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
     if secret and (isinstance(error, KfpRefused) or str(error).startswith(LOGIN_PAGE)):
         return Finding("kubeflow pipelines", WRONG, f"{sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
     if patient.kfp_url and isinstance(error, KfpUnavailable) and not _is_silent(error):
@@ -547,9 +553,6 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
         return _nobody_there(patient, text, error)
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
-    if isinstance(error, KfpUnavailable) and not patient.kfp_url and _inside(patient):
-        # The functions look from a network that this machine may not be in.
-        return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
     if isinstance(error, KfpRefused):
         return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
     return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
@@ -558,6 +561,20 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
 def _inside(patient: Patient) -> bool:
     """Return whether the functions that look are in a VPC."""
     return bool(patient.deployed and (patient.launcher.get("VpcConfig") or {}).get("SubnetIds"))
+
+
+def _may_be_another(patient: Patient, settings: Settings) -> bool:
+    """Return whether the functions, from their VPC, may reach another server by the stack's URL than this machine."""
+    return settings.kfp_mode == "direct" and not patient.kfp_url and _inside(patient)
+
+
+def _is_not_seen(error: BatonError) -> bool:
+    """Return whether no Kubeflow Pipelines was found: nobody was reached, or somebody else has answered."""
+    return isinstance(error.__cause__, Unreached) or str(error).startswith(_SOMEBODY_ELSES)
+
+
+_SOMEBODY_ELSES = (TLS_FAILED, LOGIN_PAGE, NO_API, NOT_THE_API)
+"""How the messages about what no Kubeflow Pipelines answers begin."""
 
 
 def _is_silent(error: BatonError) -> bool:
@@ -573,6 +590,10 @@ def _unwell(patient: Patient, settings: Settings, text: str, error: BatonError) 
     """Say that the server is there and cannot answer now: it starts, fails, or is too busy."""
     if is_busy(error):
         return Finding("kubeflow pipelines", UNKNOWN, f"{sentence(text)} Look again in a while.", patient.look_again)
+    if _may_be_another(patient, settings):
+        text = f"{sentence(text)} The functions may see another server in their VPC. Looked at through a forwarded port"
+        text = f"{text}, it is found to be well, or to need the restart that is offered then."
+        return Finding("kubeflow pipelines", WRONG, text, _look_through_forward(patient))
     deployment = f"deployment/ml-pipeline --namespace {_servers_namespace(settings)}"
     restart = f"kubectl rollout restart {deployment} && kubectl rollout status {deployment}"
     text = f"{sentence(text)} It is there, so no deployment mends it; it may still be starting."
@@ -581,16 +602,23 @@ def _unwell(patient: Patient, settings: Settings, text: str, error: BatonError) 
 
 def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error: BatonError) -> Finding:
     """Say what is wrong behind a Kubernetes API server, or with the way to it."""
+    cluster = patient.client("eks").describe_cluster(name=settings.kfp_cluster)["cluster"]
+    through = f"reached through {settings.kfp_cluster}, which is {cluster['status']}"
+    if cluster["status"] in CLUSTER_LOST:
+        # Whatever still answers there, or does not, is about to go; the line on the cluster has the mend.
+        return Finding("kubeflow pipelines", UNKNOWN, f"{through} and will not answer any more")
     if isinstance(error, KfpRefused):
         # The API server judges whoever asks: here that is you, and not one of the functions.
         text = f"{text} Your own credentials were refused; the lines on cluster access are about the functions."
         return Finding("kubeflow pipelines", UNKNOWN, text)
     if isinstance(error.__cause__, NoApiServer):
-        return Finding("kubeflow pipelines", UNKNOWN, f"reached through {settings.kfp_cluster}, which is not ready")
+        return Finding("kubeflow pipelines", UNKNOWN, f"{through} and has no API server yet")
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
+    if str(error).startswith(UNREADABLE_AUTHORITY):
+        return _unreadable_authority(patient, settings, text)
     if isinstance(error, KfpUnavailable):
-        return _no_api_server(patient, settings, text)
+        return _no_api_server(patient, settings, cluster, text)
     if str(error).startswith(NO_API):
         find = "kubectl get services --all-namespaces --field-selector metadata.name=ml-pipeline"
         text = f"{sentence(text)} To see in which namespace there is one: {find}"
@@ -603,9 +631,15 @@ def _no_proxied_kubeflow(patient: Patient, settings: Settings, text: str, error:
     return _replaced(patient, "kubeflow pipelines", text, "KfpMode=direct", "KfpUrl=URL")
 
 
-def _no_api_server(patient: Patient, settings: Settings, text: str) -> Finding:
+def _unreadable_authority(patient: Patient, settings: Settings, text: str) -> Finding:
+    # EKS makes it, and shows the functions the same.
+    text = f"{sentence(text)} No deployment mends it: where the command shows no such thing either, ask AWS Support."
+    show = f"aws eks describe-cluster --name {settings.kfp_cluster} {patient.here} --query cluster.certificateAuthority"
+    return Finding("kubeflow pipelines", WRONG, text, show)
+
+
+def _no_api_server(patient: Patient, settings: Settings, cluster: Mapping[str, Any], text: str) -> Finding:
     """Say that the API server cannot be reached: by nobody outside its VPC, or not from here."""
-    cluster = patient.client("eks").describe_cluster(name=settings.kfp_cluster)["cluster"]
     public = (cluster.get("resourcesVpcConfig") or {}).get("endpointPublicAccess", True)
     if public or _inside(patient):
         text = f"The API server of {settings.kfp_cluster} is not seen from here: {text}"

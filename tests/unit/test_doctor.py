@@ -166,6 +166,12 @@ def variables_of(aws: FakeAws) -> dict[str, str]:
     return variables
 
 
+def in_a_vpc(aws: FakeAws) -> FakeAws:
+    """Let the functions that call Kubeflow Pipelines be in a VPC."""
+    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    return aws
+
+
 def understood(command: str) -> None:
     """Fail unless every part of a command is one that its program takes."""
     for part in command.replace("&&", "\n").replace(" & ", "\n").splitlines():
@@ -572,9 +578,11 @@ ENDS = {
 }
 
 
-def botocores(service: str) -> tuple[Any, Any]:
-    session = botocore.session.get_session()
-    return session.get_service_model(service), session.get_waiter_model(service)
+def heeded_by(service: str, waiter: str) -> dict[str, str]:
+    """Return what the waiter of a command makes of each status or error that it heeds: success or failure."""
+    model = botocore.session.get_session().get_waiter_model(service)
+    [name] = [name for name in model.waiter_names if xform_name(name) == waiter]
+    return {acceptor.expected: acceptor.state for acceptor in model.get_waiter(name).acceptors}
 
 
 @pytest.mark.parametrize("status", ENDS)
@@ -583,8 +591,7 @@ def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status
     finding = the(look(aws), "stack", WRONG)
     command = AwsCommand(finding.mend)
     assert command.waits
-    [waiter] = [name for name in botocores("cloudformation")[1].waiter_names if xform_name(name) == command.operation]
-    heeded = {a.expected: a.state for a in botocores("cloudformation")[1].get_waiter(waiter).acceptors}
+    heeded = heeded_by("cloudformation", command.operation)
     assert status not in heeded, "it would end at once"
     # A creation that is rolled back has no waiter that calls its end a success.
     failed = status == "ROLLBACK_IN_PROGRESS"
@@ -772,9 +779,23 @@ def test_what_is_wrong_behind_the_api_server_or_with_the_way_to_it(
     monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
     proxied.answers["eks.describe_cluster"]["cluster"]["resourcesVpcConfig"] = endpoint
     if inside:
-        proxied.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+        in_a_vpc(proxied)
     found = the(look(proxied, configurations=SAMCONFIG), "kubeflow pipelines", state).mend
     assert found == (f"{DEPLOY} --parameter-overrides {mend}" if "=" in mend else mend)
+
+
+def test_an_authority_that_cannot_be_read_is_looked_at_and_no_parameter_changed(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_access, "may_use", lambda *_: True)
+    variables_of(aws)["BATON_KFP_MODE"] = "eks-proxy"
+    broken = {"status": "ACTIVE", "endpoint": "https://x.invalid", "certificateAuthority": {"data": "bm8gUEVN"}}
+    aws.answers["eks.describe_cluster"] = {"cluster": broken}
+    finding = the(look(aws), "kubeflow pipelines", WRONG)
+    assert "flow: certificateAuthority.data of DescribeCluster is not PEM in base64." in finding.detail
+    command = AwsCommand(finding.mend)
+    assert (command.operation, command.parameters) == ("describe_cluster", {"name": "flow"})
+    assert command.options["query"] == "cluster.certificateAuthority"
 
 
 def test_a_cluster_that_has_gone_is_told_once(aws: FakeAws) -> None:
@@ -819,9 +840,24 @@ def test_every_status_of_a_cluster_has_its_mend_or_needs_none(
     findings = look(aws, configurations=SAMCONFIG)
     mends = CLUSTER_MENDS.get(status, [])
     assert the(findings, "cluster", WRONG if mends else OK).detail.startswith(f"flow is {status}")
-    found = [finding.mend for finding in findings if finding.check == "cluster"]
-    assert all(mend in one for mend, one in zip(mends, found, strict=bool(mends)))
-    assert "flow, which is not ready" in the(findings, "kubeflow pipelines", UNKNOWN).detail
+    offered = [finding.mend for finding in findings if finding.check == "cluster"]
+    assert all(mend in one for mend, one in zip(mends, offered, strict=bool(mends)))
+    what = "will not answer any more" if status in checks.CLUSTER_LOST else "has no API server yet"
+    found = the(findings, "kubeflow pipelines", UNKNOWN)
+    assert (found.detail, found.mend) == (f"reached through flow, which is {status} and {what}", "")
+
+
+@pytest.mark.parametrize("status", sorted(checks.CLUSTER_LOST))
+@pytest.mark.parametrize("error", [unreached(), KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints")])
+def test_nobody_waits_for_or_restarts_what_is_in_a_cluster_that_is_lost(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch, status: str, error: Exception
+) -> None:
+    """One that is being deleted shows its API server for a while."""
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
+    proxied.answers["eks.describe_cluster"]["cluster"]["status"] = status
+    finding = the(look(proxied), "kubeflow pipelines", UNKNOWN)
+    assert f"flow, which is {status} and will not" in finding.detail
+    assert finding.mend == ""
 
 
 AGENT = "--cluster-name flow --addon-name eks-pod-identity-agent"
@@ -840,6 +876,27 @@ def test_every_status_of_the_agent_has_its_mend_or_needs_none(aws: FakeAws, stat
         parts = finding.mend.split(" && ")
         assert all(part.startswith(f"aws eks {step} {AGENT}") for part, step in zip(parts, steps, strict=True))
         understood(finding.mend)
+
+
+def test_a_status_of_the_agent_that_nobody_knows_yet_is_waited_out(aws: FakeAws) -> None:
+    aws.answers["eks.describe_addon"] = {"addon": {"status": "MIGRATING"}}
+    finding = the(look(aws), "pod identity", WRONG)
+    assert "is MIGRATING, " in finding.detail
+    assert finding.mend.startswith(f"aws eks wait addon-active {AGENT}")
+
+
+@pytest.mark.parametrize("status", values_of("eks", "AddonStatus"))
+def test_a_wait_for_the_agent_ends_also_where_what_it_waits_for_fails(aws: FakeAws, status: str) -> None:
+    aws.answers["eks.describe_addon"] = {"addon": {"status": status}}
+    [finding] = [finding for finding in look(aws) if finding.check == "pod identity"]
+    under_way = status.removesuffix("ING") + "E" if status.endswith("ING") else ""
+    for step in steps_of(finding.mend):
+        if step.endswith("_addon"):
+            under_way = step.removesuffix("_addon").upper()
+        else:
+            failed = f"{under_way}_FAILED"
+            assert failed in values_of("eks", "AddonStatus")
+            assert heeded_by("eks", step).get(failed) == "failure", f"{step} would not end with {failed}"
 
 
 def test_a_cluster_in_auto_mode_has_the_agent(aws: FakeAws) -> None:
@@ -973,9 +1030,8 @@ def test_a_token_that_is_refused_is_put_into_its_secret(
 
 def behind_the_vpc(aws: FakeAws, **variables: str) -> str:
     """Return the command for a Kubeflow Pipelines that only the functions reach, from a VPC."""
-    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
     variables_of(aws).update(BATON_KFP_URL=f"http://localhost:{free_port()}", **variables)
-    return the(look(aws), "kubeflow pipelines", UNKNOWN).mend
+    return the(look(in_a_vpc(aws)), "kubeflow pipelines", UNKNOWN).mend
 
 
 def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
@@ -986,10 +1042,66 @@ def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
     assert mend.startswith(forward.replace("flows", "kubeflow"))
 
 
-def test_a_private_kubeflow_that_is_seen_from_here_and_unwell_is_mended(aws: FakeAws, health: dict[str, Any]) -> None:
+THROUGH = "(kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & "
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")],
+)
+@pytest.mark.parametrize("secret", ["", "arn:secret"])
+def test_what_else_has_a_private_kubeflows_name_here_says_nothing_about_the_functions(
+    aws: FakeAws, health: dict[str, Any], status: int, body: Any, secret: str
+) -> None:
+    """The name may be another server's inside the VPC."""
+    variables_of(aws)["BATON_KFP_SECRET_ARN"] = secret
+    aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
+    health.update(status=status, body=body)
+    finding = the(look(in_a_vpc(aws)), "kubeflow pipelines", UNKNOWN)
+    assert finding.detail.startswith("Not seen from here: KfpMisconfigured: ")
+    assert finding.mend.startswith(THROUGH)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_tls_connection_that_fails_is_a_fault_only_where_the_functions_have_the_same_way(
+    aws: FakeAws, kfp_url: str, inside: bool
+) -> None:
+    """The server of the fixture speaks no TLS."""
+    variables_of(aws)["BATON_KFP_URL"] = kfp_url.replace("http:", "https:")
+    finding = the(look(in_a_vpc(aws) if inside else aws), "kubeflow pipelines", UNKNOWN if inside else WRONG)
+    assert TLS_FAILED in finding.detail
+    assert finding.mend.startswith(THROUGH) if inside else finding.mend.endswith(" KfpUrl=URL")
+
+
+def test_a_private_kubeflow_that_is_unwell_from_here_is_looked_at_through_a_port_before_a_restart(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str
+) -> None:
     health.update(status=503, body={"message": "starting"})
-    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
-    assert the(look(aws), "kubeflow pipelines", WRONG).mend == RESTART
+    finding = the(look(in_a_vpc(aws)), "kubeflow pipelines", WRONG)
+    assert "The functions may see another server in their VPC." in finding.detail
+    assert finding.mend.startswith(THROUGH)
+    assert the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG).mend == RESTART
+
+
+def test_the_api_server_proves_who_it_is_so_what_is_unwell_behind_it_is_restarted(
+    proxied: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints")
+    monkeypatch.setattr(checks, "connect", lambda *_: Answering(error))
+    assert the(look(in_a_vpc(proxied)), "kubeflow pipelines", WRONG).mend == RESTART
+
+
+@pytest.mark.parametrize(("url", "secret"), [("kfp.internal:8888", ""), ("", "{}")])
+def test_what_is_wrong_with_a_private_kubeflows_parameters_is_so_from_everywhere(
+    aws: FakeAws, url: str, secret: str
+) -> None:
+    if secret:
+        variables_of(aws)["BATON_KFP_SECRET_ARN"] = SECRET
+        aws.answers["secretsmanager.get_secret_value"] = {"SecretString": secret}
+    else:
+        variables_of(aws)["BATON_KFP_URL"] = url
+    mend = the(look(in_a_vpc(aws)), "kubeflow pipelines", WRONG).mend
+    assert AwsCommand(mend).operation == "put_secret_value" if secret else mend.endswith(" KfpUrl=URL")
 
 
 FORWARD = """#!{python}
@@ -1277,7 +1389,7 @@ def deleted_role(aws: FakeAws, health: dict[str, Any]) -> None:
 
 def behind_a_vpc(aws: FakeAws, health: dict[str, Any]) -> None:
     health.update(status=503, body={"message": "no"})
-    aws.answers["lambda.get_function_configuration"]["VpcConfig"] = {"SubnetIds": ["subnet-1"]}
+    in_a_vpc(aws)
     gives_pods_nothing(with_runs_under_way(aws), health)
 
 

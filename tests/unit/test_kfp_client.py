@@ -465,12 +465,15 @@ def test_a_wrong_mode_is_told():
         connect(settings_of(kfp_mode="carrier-pigeon"), lambda name: None)
 
 
-def test_a_cluster_with_an_unreadable_authority_is_told():
+@pytest.mark.parametrize(
+    "authority", ["!", "é", *(base64.b64encode(text.encode()).decode() for text in ("no PEM", "é"))]
+)
+def test_a_cluster_with_an_unreadable_authority_is_told(authority):
     class Eks:
         def describe_cluster(self, name):
-            return {"cluster": {"endpoint": "https://x", "certificateAuthority": {"data": "!"}}}
+            return {"cluster": {"endpoint": "https://x", "certificateAuthority": {"data": authority}}}
 
-    with pytest.raises(KfpMisconfigured, match="certificate authority of the cluster prod"):
+    with pytest.raises(KfpMisconfigured, match=r"certificate authority of the cluster prod: .* is not PEM in base64"):
         connect(settings_of(kfp_mode="eks-proxy", kfp_cluster="prod"), lambda name: Eks())
 
 

@@ -15,6 +15,7 @@ from baton.kfp.transport import Answer
 
 LOGIN_PAGE = "You reached the login page, not the API"
 NO_API = "There is no Kubeflow Pipelines API at this address"
+NOT_THE_API = "The answer is not the API's"
 _ANSWERED = "Kubeflow Pipelines answered"
 _BUSY = frozenset({408, 425, 429})
 _TEXT_LIMIT = 500
@@ -35,7 +36,7 @@ def read_answer(answer: Answer) -> dict[str, Any] | None:
     if answer.status >= 400:
         raise KfpRefused(f"{_ANSWERED} {answer.status}: {_message(answer, content)}")
     if content is None:
-        raise KfpMisconfigured(f"The answer is not the API's: {_message(answer, content)}")
+        raise KfpMisconfigured(f"{NOT_THE_API}: {_message(answer, content)}")
     return content
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import ssl
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -21,6 +20,9 @@ from baton.settings import Settings
 
 PROXIED_SERVICE = "ml-pipeline:http"
 """The KFP API's service and its port's name, as the path of the proxy and RBAC call it."""
+
+
+UNREADABLE_AUTHORITY = "Nobody can read the certificate authority of the cluster"
 
 
 class NoApiServer(Exception):
@@ -99,6 +101,7 @@ def cluster_transport(name: str, cluster: Mapping[str, Any], path: str = "") -> 
 
 def _context(cluster: str, authority: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cadata=base64.b64decode(authority, validate=True).decode())
-    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
-        raise KfpMisconfigured(f"The certificate authority of the cluster {cluster} cannot be read.") from error
+        return ssl.create_default_context(cadata=base64.b64decode(authority, validate=True).decode("ascii"))
+    except (ValueError, ssl.SSLError) as error:
+        why = "certificateAuthority.data of DescribeCluster is not PEM in base64"
+        raise KfpMisconfigured(f"{UNREADABLE_AUTHORITY} {cluster}: {why}.") from error
