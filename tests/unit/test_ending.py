@@ -210,11 +210,13 @@ def test_clean_up_ends_without_the_training_jobs_that_it_may_not_list() -> None:
     assert world.finish()["cause"]["cause"] == f"Tuning {NAMES['tuning']}: {NO_METRIC}"
 
 
-def test_the_receipt_has_what_a_step_noted_of_its_failure() -> None:
+def test_the_receipt_has_what_the_first_of_the_steps_noted_of_its_failure() -> None:
     world = EndingWorld()
-    noted = {"step": "endpoint", "error": "ValidationException", "cause": "no such instance type"}
-    world.items.update("run", RUN_ID, {"step_failure": noted})
-    assert world.finish()["step_failure"] == noted
+    first = {"error": "ValidationException", "cause": "no such instance type"}
+    later = {"error": "JobFailed", "cause": "The transform job ended Failed."}
+    noted = {"step_failure_transform": {**later, "noted_at": 9.5}, "step_failure_endpoint": {**first, "noted_at": 9.25}}
+    world.items.update("run", RUN_ID, noted)
+    assert world.finish()["step_failure"] == {"step": "endpoint", **first}
     assert EndingWorld().finish()["step_failure"] is None
 
 

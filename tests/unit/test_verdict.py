@@ -83,7 +83,19 @@ def test_the_job_s_own_reason_wins_over_what_a_step_noted():
     assert (verdict["error"], verdict["cause"]) == ("JobFailed", JOB_CAUSE["cause"])
 
 
-@pytest.mark.parametrize("error", ["GateNotMet", "ForeignResource", "DeadlineExceeded", "InvalidDataset"])
+TERMINATED = {"step": "training", "error": "Terminated", "cause": "Its pod was told to end."}
+STOPPED = {"error": "JobFailed", "cause": "The training job bt-1-train ended Stopped."}
+
+
+@pytest.mark.parametrize("stated", [STOPPED, None])
+def test_a_job_that_its_terminated_step_has_stopped_is_told_with_the_termination(stated):
+    caught = lambda_failure("JobFailed", STOPPED["cause"])
+    verdict = verdict_of(state(failure=caught, receipt=receipt(cause=stated, step_failure=TERMINATED)), URI)
+    told = f"{STOPPED['cause']} Step training: Terminated: Its pod was told to end."
+    assert (verdict["error"], verdict["cause"]) == ("JobFailed", told)
+
+
+@pytest.mark.parametrize("error", ["GateNotMet", "ForeignResource", "DeadlineExceeded", "InvalidDataset", "JobFailed"])
 def test_what_a_step_noted_does_not_hide_an_error_that_says_more(error):
     caught = lambda_failure(error, "its own words")
     verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=NOTED)), URI)

@@ -53,7 +53,7 @@ from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import ConditionFailed, Item, Items, absent
 from baton.names import TAG_RUN_ID, Layout, Names, run_id_for
 from baton.objects import RunObjects, Swept
-from baton.runs import RUN, Runs, awaited_pipeline_run, launched_elsewhere, same
+from baton.runs import RUN, Runs, awaited_pipeline_run, first_step_failure, launched_elsewhere, same
 from baton.survey import JOBS, SERVING, TELLING, Resource, Survey, failure_of
 from baton.things import PIPELINE_RUN, Phase, phase_of
 from baton.transient import is_transient, retryable_aws_errors
@@ -562,7 +562,7 @@ class _Ending:
             "pipeline_run": {"id": worker, "state": pipeline_runs.get(worker)} if worker else None,
             # A sweep that took the run for failed may have found one.
             "cause": None if self._ended_well else _load(self._row, "cause", None),
-            "step_failure": self._row.get("step_failure"),
+            "step_failure": first_step_failure(self._row),
         }
 
     def _item(self, resource: Resource) -> dict[str, Any]:

@@ -17,7 +17,7 @@ kfp_experiment         the experiment there in which it is launched, by name; ol
 may_be_posted          the attempt whose POST may have made a KFP run that nobody recorded; SEVERAL for more than one
 pipeline_run_id        the KFP run that launch_pipeline started or found
 worker_run_id          the KFP run whose first task claimed the work; it wins over pipeline_run_id
-step_failure           {"step", "error", "cause"}: why a step of the worker run failed, as that step noted it
+step_failure_<step>    {"error", "cause", "noted_at"}: why a step of the worker run failed, as that step noted it
 ended_at               the tombstone, epoch seconds: nothing may be started for the run any more. One of the next three
                        comes with it, in the same update
 ended_well             true once the state machine has said that the run succeeded (but it may still fail afterwards)
@@ -40,6 +40,7 @@ from baton.errors import LaunchInProgress, NotGoneYet, RunEnded
 from baton.items import ConditionFailed, Item, Items, absent
 
 RUN = "run"
+_STEP_FAILURE = "step_failure_"
 SEVERAL = "several"
 """The mark of more than one POST without an answer: no single attempt's refusal takes it away."""
 REMEMBER_SECONDS = 60 * 24 * 3600
@@ -233,6 +234,15 @@ class Runs:
 def awaited_pipeline_run(row: Item) -> str | None:
     """Return the id of the KFP run that does the run's work, or None before there is one."""
     return row.get("worker_run_id") or row.get("pipeline_run_id")
+
+
+def first_step_failure(row: Item) -> dict[str, str] | None:
+    """Return ``step``, ``error`` and ``cause`` of the step that noted its failure first, or None where none did."""
+    noted = [(name.removeprefix(_STEP_FAILURE), row[name]) for name in row if name.startswith(_STEP_FAILURE)]
+    if not noted:
+        return None
+    step, failure = min(noted, key=lambda each: float(each[1]["noted_at"]))
+    return {"step": step, "error": failure["error"], "cause": failure["cause"]}
 
 
 def launched_elsewhere(row: Item, here: str) -> bool:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from baton.errors import CleanUpIncomplete, NeverCreated, PipelineRunFailed, RunEnded
+from baton.errors import CleanUpIncomplete, JobFailed, NeverCreated, PipelineRunFailed, RunEnded
 
 SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
 
@@ -18,6 +18,9 @@ SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
 _ERROR_LIMIT = 256
 _CAUSE_LIMIT = 8_000
 _REST = " … (the rest is left out)"
+
+_TERMINATED = "Terminated"
+"""What a step notes whose pod was told to end."""
 
 _SAYS_IT_ALL = (CleanUpIncomplete.__name__, RunEnded.__name__)
 
@@ -61,18 +64,23 @@ def _cut(cause: str) -> str:
 def _true_failure(error: str, cause: str, state: Mapping[str, Any]) -> tuple[str, str]:
     """Return what made the run fail, as the receipt knows it, or else what was caught."""
     receipt = state.get("receipt") or {}
-    stated, pipeline_run = receipt.get("cause"), receipt.get("pipeline_run") or {}
+    stated, noted = receipt.get("cause"), receipt.get("step_failure")
+    pipeline_run = receipt.get("pipeline_run") or {}
     if stated:
-        return str(stated["error"]), str(stated.get("cause") or cause)
-    if error == NeverCreated.__name__ and pipeline_run.get("state") == "FAILED":
+        error, cause = str(stated["error"]), str(stated.get("cause") or cause)
+    elif error == NeverCreated.__name__ and pipeline_run.get("state") == "FAILED":
         # Whichever of the two branches of Watch ended first: that the job is missing is the failed run's doing.
         error, cause = PipelineRunFailed.__name__, f"The pipeline run {pipeline_run['id']} ended FAILED. {cause}"
-    if error != PipelineRunFailed.__name__:
-        return error, cause
-    noted = receipt.get("step_failure")
-    if noted:
-        return error, f"Step {noted['step']}: {noted['error']}: {noted['cause']}"
-    return error, f"{cause} {_where_to_look(state)}"
+    if error == PipelineRunFailed.__name__:
+        return error, _told(noted) if noted else f"{cause} {_where_to_look(state)}"
+    if error == JobFailed.__name__ and noted and noted["error"] == _TERMINATED:
+        # That step has stopped its job, and SageMaker can only say that somebody did.
+        return error, f"{cause} {_told(noted)}"
+    return error, cause
+
+
+def _told(noted: Mapping[str, Any]) -> str:
+    return f"Step {noted['step']}: {noted['error']}: {noted['cause']}"
 
 
 def _where_to_look(state: Mapping[str, Any]) -> str:

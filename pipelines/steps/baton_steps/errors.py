@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+TERMINATED_EXIT = 128 + signal.SIGTERM
+"""The exit code of a step that SIGTERM ends."""
+
 
 class StepFailed(Exception):
     """Base of everything that a step fails with on purpose."""

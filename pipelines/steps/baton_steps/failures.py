@@ -1,21 +1,22 @@
 """Why a step failed, written into the run's row, so that the control plane can tell it where nobody reads pods' logs.
 
-The row gets the attribute ``step_failure``, a map of ``step``, ``error`` and ``cause``, under conditions that make it
-the true one: only the pipeline run that does the work writes it, nothing is written after the tombstone, the first
-failure stays, and a step that goes well in the end takes its own back (a pod may have been tried before). That its pod
-was told to end gives way to what its next attempt fails for.
+Each step has an attribute of its own, ``step_failure_<step>``, a map of ``error``, ``cause`` and ``noted_at`` (epoch
+seconds), under conditions that make it the true one: only the pipeline run that does the work writes it, nothing is
+written after the tombstone, the last attempt of a step says why it failed, and a step that goes well takes back what
+its earlier attempts have noted.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_steps.errors import ClaimLost, NotAdoptable, RunEnded, Terminated
+from baton_steps.errors import TERMINATED_EXIT, ClaimLost, NotAdoptable, RunEnded, Terminated
 from baton_steps.run import Run
 
 MAX_ERROR = 128
@@ -25,6 +26,7 @@ MAX_CAUSE = 2048
 _TERMINATED = "Its pod was told to end, as when a node goes, or when somebody ends the pipeline run or deletes the pod."
 """What is told of a step that SIGTERM ends; one that clean-up ends has a tombstone, and notes nothing."""
 
+_ATTRIBUTE = "step_failure_"
 _OURS = "worker_run_id = :me AND attribute_not_exists(ended_at)"
 # Access key ids (IAM's identifiers page has their prefixes), names and passwords in addresses, the parameters that sign
 # one, and whatever is called a secret, token, password or authorization.
@@ -54,8 +56,11 @@ def recorded(
             except Exception as error:
                 record(run, step, error)
                 raise
-            except SystemExit:
-                _note(run, step, Terminated.__name__, _TERMINATED)
+            except SystemExit as ended:
+                if ended.code == TERMINATED_EXIT:
+                    _note(run, step, Terminated.__name__, _TERMINATED)
+                elif ended.code:
+                    _note(run, step, *describe(ended))
                 raise
             forget(run, step)
             return result
@@ -69,27 +74,22 @@ def record(run: Run, step: str, error: Exception) -> None:
     """Write why a step failed into the run's row; a step that must not work for the run has nothing to tell."""
     if isinstance(error, ClaimLost | RunEnded):
         return
-    # The job that a terminated pod stopped cannot be adopted by its next attempt: the termination is why.
-    _note(run, step, *describe(error), instead_of_a_termination=not isinstance(error, NotAdoptable))
+    # What an attempt of the step has made and left in such a state is not why: that attempt has said it.
+    also = " AND attribute_not_exists(#failure)" if isinstance(error, NotAdoptable) else ""
+    _note(run, step, *describe(error), also)
 
 
-def _note(run: Run, step: str, name: str, cause: str, *, instead_of_a_termination: bool = False) -> None:
-    failure = {"step": {"S": step}, "error": {"S": name}, "cause": {"S": cause}}
-    values: dict[str, Any] = {":failure": {"M": failure}}
-    condition, names = "attribute_not_exists(step_failure)", {}
-    if instead_of_a_termination:
-        condition = f"({condition} OR (step_failure.#step = :step AND step_failure.#error = :terminated))"
-        values |= {":step": {"S": step}, ":terminated": {"S": Terminated.__name__}}
-        names = {"#step": "step", "#error": "error"}
-    _update(run, "SET step_failure = :failure", condition, values, names)
+def _note(run: Run, step: str, name: str, cause: str, also: str = "") -> None:
+    failure = {"error": {"S": name}, "cause": {"S": cause}, "noted_at": {"N": f"{time.time():.3f}"}}
+    _update(run, step, "SET #failure = :failure", f"{_OURS}{also}", {":failure": {"M": failure}})
 
 
 def forget(run: Run, step: str) -> None:
     """Take back what an earlier attempt of this step has written."""
-    _update(run, "REMOVE step_failure", "step_failure.#step = :step", {":step": {"S": step}}, {"#step": "step"})
+    _update(run, step, "REMOVE #failure", f"{_OURS} AND attribute_exists(#failure)")
 
 
-def describe(error: Exception) -> tuple[str, str]:
+def describe(error: BaseException) -> tuple[str, str]:
     """Return an error's name and its message, without secrets and of bounded length; AWS's own code is its name."""
     if isinstance(error, ClientError):
         details = error.response["Error"]
@@ -102,9 +102,7 @@ def describe(error: Exception) -> tuple[str, str]:
     return name[:MAX_ERROR], message[:MAX_CAUSE] or "It gives no reason."
 
 
-def _update(
-    run: Run, expression: str, condition: str, values: dict[str, Any], names: dict[str, str] | None = None
-) -> None:
+def _update(run: Run, step: str, expression: str, condition: str, values: Mapping[str, Any] | None = None) -> None:
     """Update the row if it is still this pipeline run's; that it cannot be written never changes how the step ends."""
     if not run.pipeline_run_id:
         return
@@ -113,9 +111,9 @@ def _update(
             TableName=run.table,
             Key=run.key(),
             UpdateExpression=expression,
-            ConditionExpression=f"{_OURS} AND {condition}",
-            ExpressionAttributeValues={":me": {"S": run.pipeline_run_id}, **values},
-            **({"ExpressionAttributeNames": names} if names else {}),
+            ConditionExpression=condition,
+            ExpressionAttributeNames={"#failure": f"{_ATTRIBUTE}{step}"},
+            ExpressionAttributeValues={":me": {"S": run.pipeline_run_id}, **(values or {})},
         )
     except (ClientError, BotoCoreError) as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""

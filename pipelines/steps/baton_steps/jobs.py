@@ -13,12 +13,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton_steps.console import console_link, log_tails
-from baton_steps.errors import ForeignResource, JobFailed, NotAdoptable, Terminated
+from baton_steps.errors import TERMINATED_EXIT, ForeignResource, JobFailed, NotAdoptable, Terminated
 from baton_steps.run import Run
 
 Description = dict[str, Any]
 
-_SIGTERM_EXIT = 128 + signal.SIGTERM
 _TAKEN = ("ResourceInUse", "ValidationException")
 """What SageMaker answers where the name is in use: jobs the former, models and endpoints the latter, which also stands
 for any other wrong request, so only Describe tells."""
@@ -178,7 +177,7 @@ class Jobs:
             print(f"Terminated while waiting for the {kind.noun} {name}.", flush=True)
             if kind.stops:
                 self._stop(kind, name)
-            raise SystemExit(_SIGTERM_EXIT) from None
+            raise SystemExit(TERMINATED_EXIT) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
 

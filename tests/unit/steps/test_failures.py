@@ -1,15 +1,19 @@
+import time
+
 import pytest
 
+from baton.runs import first_step_failure
+from baton.verdict import failure_of
 from baton_steps import failures, stages
 from baton_steps.claim import claim
-from baton_steps.errors import ClaimLost, JobFailed, NotAdoptable, RunEnded
+from baton_steps.errors import TERMINATED_EXIT, ClaimLost, JobFailed, NotAdoptable, RunEnded
 from baton_steps.failures import MAX_CAUSE, MAX_ERROR, recorded
 from baton_steps.run import Run
 from tests.unit.steps import world
 
 ME = "kfp-1"
 REFUSED = world.client_error("ValidationException", "1 validation error detected: ml.banana.large", "CreateEndpoint")
-RECORD = {"step": "endpoint", "error": "ValidationException", "cause": "1 validation error detected: ml.banana.large"}
+RECORD = {"error": "ValidationException", "cause": "1 validation error detected: ml.banana.large"}
 
 pytestmark = pytest.mark.usefixtures("aws")
 
@@ -41,8 +45,14 @@ def fail(run, error, step="endpoint"):
         failing(error, step)(run)
 
 
-def noted():
-    return world.row().get("step_failure")
+def noted(step="endpoint"):
+    failure = world.row().get(f"step_failure_{step}")
+    return failure and {key: value for key, value in failure.items() if key != "noted_at"}
+
+
+def all_noted():
+    found = {name: failure for name, failure in world.row().items() if name.startswith("step_failure_")}
+    return sorted(found, key=lambda name: found[name]["noted_at"])
 
 
 def test_a_step_that_fails_writes_why_into_the_runs_row_and_fails(run):
@@ -55,40 +65,68 @@ def test_an_error_of_ones_own_has_its_class_as_its_name(run):
     assert (noted()["error"], noted()["cause"][:16]) == ("JobFailed", "The tuning job x")
 
 
-def test_the_first_failure_stays(run):
-    fail(run, REFUSED)
-    fail(run, ValueError("later"), "transform")
+def test_each_step_notes_its_own_failure_with_the_time():
+    world.put_row(worker_run_id=ME)
+    run = world.make_run(pipeline_run_id=ME)
+    before = time.time()
+    fail(run, ValueError("one"), "transform")
+    time.sleep(0.01)
+    fail(run, ValueError("two"), "endpoint")
+    assert all_noted() == ["step_failure_transform", "step_failure_endpoint"]
+    assert before - 0.001 <= float(world.row()["step_failure_transform"]["noted_at"]) <= time.time()
+
+
+def test_a_step_that_goes_well_in_the_end_takes_its_own_failure_back_and_no_other(run):
+    fail(run, ValueError("the node went away"), "training")
+    fail(run, REFUSED, "endpoint")
+    assert well("training")(run) == "done"
+    assert all_noted() == ["step_failure_endpoint"]
+    assert well("endpoint")(run) == "done"
+    assert all_noted() == []
+
+
+def test_the_last_attempt_of_a_step_says_why_it_failed(run):
+    for error in (SystemExit(TERMINATED_EXIT), ValueError("throttled"), REFUSED):
+        fail(run, error)
     assert noted() == RECORD
 
 
-def test_a_step_that_goes_well_in_the_end_takes_its_own_failure_back(run):
-    fail(run, ValueError("the node went away"), "training")
-    assert well("endpoint")(run) == "done"
-    assert noted()["step"] == "training"
-    assert well("training")(run) == "done"
-    assert noted() is None
+def test_that_a_job_cannot_be_adopted_does_not_hide_why_it_was_left_so(run):
+    left = NotAdoptable("The training job of this run exists and is Stopped.")
+    fail(run, SystemExit(TERMINATED_EXIT))
+    fail(run, left)
+    assert noted()["error"] == "Terminated"
+    fail(run, left, "training")
+    assert noted("training")["error"] == "NotAdoptable"
 
 
 def test_a_step_that_is_told_to_end_says_so_unless_it_is_clean_up_that_ended_the_run(run):
-    fail(run, SystemExit(143), "training")
-    assert (noted()["step"], noted()["error"]) == ("training", "Terminated")
-    assert noted()["cause"].startswith("Its pod was told to end, ")
+    fail(run, SystemExit(TERMINATED_EXIT), "training")
+    assert noted("training")["error"] == "Terminated"
+    assert noted("training")["cause"].startswith("Its pod was told to end, ")
     world.put_row(worker_run_id=ME, ended_at=1_700_000_000)
-    fail(run, SystemExit(143), "training")
-    assert noted() is None
+    fail(run, SystemExit(TERMINATED_EXIT), "training")
+    assert all_noted() == []
 
 
-def test_a_termination_gives_way_to_what_the_next_attempt_of_the_step_fails_for_and_to_nothing_else(run):
-    fail(run, SystemExit(143), "endpoint")
-    fail(run, REFUSED, "transform")
-    fail(run, NotAdoptable("The endpoint of this run exists and is Deleting."), "endpoint")
-    fail(run, SystemExit(143), "endpoint")
-    assert (noted()["step"], noted()["error"]) == ("endpoint", "Terminated")
-    fail(run, REFUSED, "endpoint")
-    assert noted() == RECORD
-    fail(run, SystemExit(143), "endpoint")
-    fail(run, ValueError("later"), "endpoint")
-    assert noted() == RECORD
+def test_what_terminated_steps_note_is_told_beside_the_job_that_one_of_them_has_stopped(run):
+    fail(run, SystemExit(TERMINATED_EXIT), "training")
+    fail(run, NotAdoptable("The training job of this run exists and is Stopped."), "training")
+    stopped = {"Error": "JobFailed", "Cause": "The training job ended Stopped."}
+    error, cause = failure_of(
+        {"failure": stopped, "receipt": {"complete": True, "step_failure": first_step_failure(world.row())}}
+    )
+    assert (error, cause[:72]) == (
+        "JobFailed",
+        "The training job ended Stopped. Step training: Terminated: Its pod was t",
+    )
+
+
+def test_a_step_that_exits_by_itself_was_not_told_to_end(run):
+    fail(run, SystemExit("the data set has no rows"))
+    assert noted() == {"error": "SystemExit", "cause": "the data set has no rows"}
+    fail(run, SystemExit(0), "training")
+    assert noted("training") is None
 
 
 @pytest.mark.parametrize("error", [ClaimLost("another does it"), RunEnded("it was ended")])
@@ -189,7 +227,8 @@ def test_every_stage_is_recorded_under_the_name_of_its_task(aws, sagemaker, monk
         "transform": lambda run: stages.transform(run, "m", "s3://b/a", "s3://b/b", "ml.m5.large", 1, 1, 6),
     }
     for step, call in calls.items():
-        world.put_row(worker_run_id=ME, step_failure=None)
+        world.put_row(worker_run_id=ME)
         with pytest.raises(world.ClientError):
             call(world.make_run({"sagemaker": sagemaker}, pipeline_run_id=ME))
-        assert noted() == {**RECORD, "step": step}
+        assert noted(step) == RECORD
+        assert all_noted() == [f"step_failure_{step}"]
