@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from baton.clients import client
 from baton.items import DynamoItems
 from baton.janitor import Janitor, Round, message_of
-from baton.observability import count, lambda_entry, logger
+from baton.observability import count, lambda_entry, logger, write_counts
 from baton.runs import Runs
 from baton.settings import settings
 
@@ -19,19 +19,23 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Make one round over the run rows; return what it looked at and started."""
     items = DynamoItems.named(settings().table)
     janitor = Janitor(Runs(items), client("stepfunctions"), settings().clean_up_machine_arn, items.now)
-    done = janitor.make_round(context.get_remaining_time_in_millis)
-    _tell(done)
-    return done.as_dict()
-
-
-def _tell(done: Round) -> None:
+    made = janitor.make_round(context.get_remaining_time_in_millis, _tell)
+    # Of whole rounds only: an alarm tells of a janitor that makes none.
     count("JanitorRound")
-    count("JanitorNotReached", done.not_reached)
-    count("OldestWaiterSeconds", max(0, done.oldest_waiter_seconds))
-    count("OverdueSeconds", max(0, done.overdue_seconds))
-    for reason, found in done.counts().items():
+    logger.info("The janitor has made its round.", extra=made.as_dict())
+    return made.as_dict()
+
+
+def _tell(made: Round) -> None:
+    """Count, log and publish what a round has found, at once: the process may die in what comes after."""
+    count("JanitorNotReached", made.not_reached)
+    count("OldestWaiterSeconds", max(0, made.oldest_waiter_seconds))
+    count("OverdueSeconds", max(0, made.overdue_seconds))
+    for reason, found in made.counts().items():
         count(f"JanitorFound{reason.capitalize()}", found)
-    logger.info("The janitor has made its round.", extra=done.as_dict())
-    if done.to_tell:
-        subject, text = message_of(done)
+    write_counts()
+    found_ones = [one.as_dict() for one in made.found]
+    logger.info("The janitor has looked at the runs.", extra={"found": found_ones, "unseen": made.unseen})
+    if made.to_tell or made.unseen:
+        subject, text = message_of(made)
         client("sns").publish(TopicArn=settings().topic_arn, Subject=subject, Message=text)

@@ -57,9 +57,12 @@ class Account:
 
     def clean_ups(self) -> list[dict[str, Any]]:
         states = boto3.client("stepfunctions")
-        started = states.list_executions(stateMachineArn=self.clean_up)["executions"]
-        inputs = [states.describe_execution(executionArn=one["executionArn"])["input"] for one in started]
+        inputs = [states.describe_execution(executionArn=arn)["input"] for arn in self.clean_up_arns()]
         return [json.loads(text) for text in inputs]
+
+    def clean_up_arns(self) -> list[str]:
+        started = boto3.client("stepfunctions").list_executions(stateMachineArn=self.clean_up)["executions"]
+        return [one["executionArn"] for one in started]
 
     def messages(self) -> list[str]:
         topic = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics[self.topic]
@@ -121,7 +124,7 @@ def test_it_starts_the_clean_up_of_an_aborted_run_and_tells_the_topic(
     assert [one["reason"] for one in answer["started"]] == ["unfinished"]
     assert account.clean_ups() == [{"execution_arn": aborted, "run_id": "bt-0000000000001"}]
     (message,) = account.messages()
-    assert "bt-0000000000001" in message
+    assert f"- bt-0000000000001 (unfinished): {account.clean_up_arns()[0]}\n" in f"{message}\n"
     metrics = metrics_of(capsys.readouterr().out)
     assert (metrics["JanitorRound"], metrics["JanitorFoundUnfinished"], metrics["JanitorFoundExpired"]) == (
         [1],

@@ -16,6 +16,7 @@ from tests.support.memory import MemoryItems
 
 NOW = 1_800_003_000
 MACHINE = "arn:aws-cn:states:cn-northwest-1:123456789012:stateMachine:baton-clean-up-run"
+EXECUTIONS = "arn:aws-cn:states:cn-northwest-1:123456789012:execution:baton-clean-up-run"
 EXPIRES_LATER = "2027-01-17T00:00:00Z"
 EXPIRED = "2027-01-15T08:30:00+00:00"
 
@@ -51,6 +52,7 @@ class Hour:
         self.now = float(NOW)
         self.items = MemoryItems(lambda: self.now)
         self.stepfunctions = FakeStepFunctions()
+        self.told: list[Round] = []
 
     def run(self, number: int, status: str | None, **attributes: Any) -> str:
         """Add a run; a status of None means that Step Functions has forgotten its execution."""
@@ -69,10 +71,10 @@ class Hour:
 
     def round(self, remaining_ms: Callable[[], int] = lambda: 300_000) -> Round:
         janitor = Janitor(Runs(self.items), self.stepfunctions, MACHINE, lambda: self.now)
-        return janitor.make_round(remaining_ms)
+        return janitor.make_round(remaining_ms, self.told.append)
 
     def reasons(self) -> dict[str, str]:
-        return {handed.run_id: handed.reason for handed in self.round().handed_over}
+        return {handed.run_id: handed.reason for handed in self.round().started}
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
@@ -80,7 +82,7 @@ def test_a_run_whose_end_nobody_heard_of_is_handed_over_and_clean_up_asks_how_it
     hour = Hour()
     run_id = hour.run(1, status)
     done = hour.round()
-    assert [handed.reason for handed in done.handed_over] == ["unfinished"]
+    assert [handed.reason for handed in done.started] == ["unfinished"]
     (request,) = hour.stepfunctions.started.values()
     assert request == {"execution_arn": "arn:execution:1", "run_id": run_id}
 
@@ -127,7 +129,7 @@ def test_a_run_with_a_receipt_is_left_alone_without_a_call() -> None:
     well = {"ended_well": True, "endpoint_kept_at": NOW - 90_000, "confirmed_at": NOW - 80_000}
     hour.run(2, None, ended_at=NOW - 90_000, receipt="{}", receipt_at=NOW - 80_000, **well)
     done = hour.round()
-    assert (done.looked_at, done.handed_over) == (0, [])
+    assert (done.looked_at, done.started) == (0, [])
 
 
 def test_a_receipt_that_a_late_write_may_have_overtaken_is_looked_at_once_more() -> None:
@@ -206,12 +208,12 @@ def test_nobody_is_told_of_a_late_look() -> None:
     hour = Hour()
     after_its_clean_up(hour, "SUCCEEDED", ended_at=NOW - 9000)
     done = hour.round()
-    assert (len(done.handed_over), done.to_tell) == (1, [])
+    assert (len(done.started), done.to_tell) == (1, [])
     unfinished = hour.run(2, "ABORTED")
     hour.now += 3600
     done = hour.round()
     subject, text = message_of(done)
-    assert subject == "Baton: the janitor cleaned up after 1 run(s)"
+    assert subject == "Baton: the janitor cleans up after 1 run(s)"
     assert unfinished in text
     assert "(late)" not in text
 
@@ -251,7 +253,7 @@ def test_it_stops_in_time_and_every_row_has_its_turn() -> None:
         clock = iter([300_000, 150_000, 9_000])
         done = hour.round(lambda clock=clock: next(clock))
         assert (done.looked_at, done.not_reached) == (2, 5)
-        reached |= {handed.run_id for handed in done.handed_over}
+        reached |= {handed.run_id for handed in done.started}
         hour.now += 3600
     assert reached == runs
 
@@ -263,10 +265,30 @@ def test_it_counts_by_reason_and_tells_of_each_run() -> None:
     done = hour.round()
     assert done.counts() == {"unfinished": 1, "expired": 1, "late": 0}
     subject, text = message_of(done)
-    assert subject == "Baton: the janitor cleaned up after 2 run(s)"
+    assert subject == "Baton: the janitor cleans up after 2 run(s)"
     assert len(subject) <= 100
-    assert f"- {run_id} (unfinished): arn:janitor-{run_id}-" in text
+    assert f"- {run_id} (unfinished): {EXECUTIONS}:janitor-{run_id}-{NOW // 3600}" in text
     assert json.loads(json.dumps(done.as_dict()))["looked_at"] == 2
+
+
+def test_the_more_there_is_to_start_the_earlier_it_stops_looking() -> None:
+    hour = Hour()
+    for number in range(7):
+        hour.run(number, "ABORTED")
+    assert hour.round(lambda: 10_250).not_reached == 4
+    hour.now += 3600
+    assert hour.round(lambda: 10_650).not_reached == 0
+
+
+def test_the_longest_message_is_one_that_sns_takes() -> None:
+    hour = Hour()
+    for number in range(2000):
+        hour.run(number, "ABORTED")
+    done = hour.round()
+    done.unseen = {run_id: "x" * 450 for _, run_id in hour.items.stored}
+    _, text = message_of(done)
+    assert len(text.encode()) < 262_144
+    assert text.count("\n- and 1700 more") == 2
 
 
 def test_throttling_is_retryable() -> None:

@@ -11,6 +11,10 @@ It starts from the run rows, never from tags alone. A run is handed over
   longer; the clean-up then also notes for good that the execution succeeded, where it did.
 
 The clean-up asks Step Functions itself how the run ended, when it acts: an execution may be redriven meanwhile.
+
+What a round finds is told before any of it is handed over. A round that dies afterwards is made again, and by then the
+clean-ups that it started may have written their receipts: whoever told last would never tell of those runs. So a run
+may be told of twice; none is cleaned up unheard of, unless the topic refuses the message for good.
 """
 
 from __future__ import annotations
@@ -26,8 +30,9 @@ from botocore.exceptions import ClientError
 
 from baton.executions import SUCCEEDED, is_over, status_of
 from baton.items import Item
+from baton.observability import logger
 from baton.runs import Runs
-from baton.transient import retryable_aws_errors
+from baton.transient import is_transient, retryable_aws_errors
 
 UNFINISHED, EXPIRED, LATE = "unfinished", "expired", "late"
 REASONS = (UNFINISHED, EXPIRED, LATE)
@@ -36,47 +41,72 @@ LATE_SECONDS = 1200
 """Longer than the 900 s that a Lambda function may run: after it nothing of an ended execution is under way."""
 
 _TIME_TO_FINISH_MS = 10_000
+_TIME_TO_START_MS = 100
+"""What one StartExecution takes, with room to spare."""
+_MOST_LINES = 300
+"""Of each list in a message: SNS takes 256 KiB, and refuses a longer message as a whole."""
 
 
 @dataclass(frozen=True)
-class HandedOver:
-    """A run for which the janitor started a clean-up, and why."""
+class HandOver:
+    """A run that goes to clean-up, why, as which execution of clean-up-run, and with what input."""
 
     run_id: str
     reason: str
     execution_arn: str
+    request: dict[str, Any]
+
+    @property
+    def execution_name(self) -> str:
+        """The name by which the execution is started."""
+        return self.execution_arn.rpartition(":")[2]
+
+    def as_dict(self) -> dict[str, str]:
+        """Return it as it is logged and answered."""
+        return {"run_id": self.run_id, "reason": self.reason, "execution_arn": self.execution_arn}
 
 
 @dataclass
 class Round:
-    """What a round looked at and did; ``not_reached`` are the rows left to the next round for want of time.
+    """What a round looks at, finds and does; ``not_reached`` are the rows left to the next round for want of time.
 
     ``oldest_waiter_seconds``: the age of the oldest run that has not ended; ``overdue_seconds``: how far the one that
-    is furthest past its deadline is past it, the time for which it holds its endpoint not counted.
+    is furthest past its deadline is past it, the time for which it holds its endpoint not counted. ``found`` are the
+    runs to hand over, ``started`` those whose clean-up this round began, and not another one in the same hour.
+    ``unseen`` says of each run that could not be looked at what went wrong; ``errors`` are all that the round went on
+    past, the first one first.
     """
 
     looked_at: int = 0
     not_reached: int = 0
     oldest_waiter_seconds: float = 0
     overdue_seconds: float = 0
-    handed_over: list[HandedOver] = field(default_factory=list)
+    found: list[HandOver] = field(default_factory=list)
+    started: list[HandOver] = field(default_factory=list)
+    unseen: dict[str, str] = field(default_factory=dict)
+    errors: list[Exception] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
-        """Return how many runs were handed over, by reason."""
-        counted = Counter(handed.reason for handed in self.handed_over)
+        """Return how many runs were found, by reason."""
+        counted = Counter(one.reason for one in self.found)
         return {reason: counted[reason] for reason in REASONS}
 
     @property
-    def to_tell(self) -> list[HandedOver]:
+    def to_tell(self) -> list[HandOver]:
         """What somebody should hear of: every run is looked at once more, and that is no news."""
-        return [handed for handed in self.handed_over if handed.reason != LATE]
+        return [one for one in self.found if one.reason != LATE]
+
+    def go_past(self, error: Exception, run_id: str | None = None) -> None:
+        """Log and remember an error that must not cost the other runs their turn."""
+        logger.warning("The janitor goes on past an error.", exc_info=error, extra={"run_id": run_id})
+        self.errors.append(error)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the round as the function's answer."""
         return {
             "looked_at": self.looked_at,
             "not_reached": self.not_reached,
-            "started": [vars(handed) for handed in self.handed_over],
+            "started": [one.as_dict() for one in self.started],
         }
 
 
@@ -89,24 +119,52 @@ class Janitor:
         self._machine = clean_up_machine_arn
         self._now = now
 
-    def make_round(self, remaining_ms: Callable[[], int]) -> Round:
-        """Look at every run that may be left and hand over those that are; stop in time."""
-        done = Round()
-        with retryable_aws_errors():
-            rows = self._in_turn([row for row in self._runs.all() if self._may_be_left(row)])
-            self._measure(rows, done)
-            for row in rows:
-                if remaining_ms() < _TIME_TO_FINISH_MS:
-                    done.not_reached = len(rows) - done.looked_at
-                    break
-                done.looked_at += 1
-                self._look(row, done)
-        return done
+    def make_round(self, remaining_ms: Callable[[], int], tell: Callable[[Round], None]) -> Round:
+        """Look at every run that may be left, in time; ``tell`` of those that are, and then hand them over.
 
-    def _measure(self, rows: list[Item], done: Round) -> None:
+        One run's error does not cost the others their turn. Raises the first error once all else is done, so that the
+        round is made again.
+        """
+        made = Round()
+        with retryable_aws_errors():
+            self._look_at_all(made, remaining_ms)
+            self._tell(made, tell)
+            self._start_all(made)
+            if made.errors:
+                raise made.errors[0]
+        return made
+
+    def _look_at_all(self, made: Round, remaining_ms: Callable[[], int]) -> None:
+        rows = self._in_turn([row for row in self._runs.all() if self._may_be_left(row)])
+        self._measure(rows, made)
+        for row in rows:
+            if remaining_ms() < _TIME_TO_FINISH_MS + _TIME_TO_START_MS * len(made.found):
+                made.not_reached = len(rows) - made.looked_at
+                break
+            made.looked_at += 1
+            self._look(row, made)
+
+    def _tell(self, made: Round, tell: Callable[[Round], None]) -> None:
+        try:
+            tell(made)
+        except Exception as error:
+            # The next try may tell; a topic that refuses for good must not keep what is billed from being deleted.
+            if is_transient(error):
+                raise
+            made.go_past(error)
+
+    def _start_all(self, made: Round) -> None:
+        for one in made.found:
+            try:
+                if self._start(one):
+                    made.started.append(one)
+            except Exception as error:
+                made.go_past(error, one.run_id)
+
+    def _measure(self, rows: list[Item], made: Round) -> None:
         waiting = [row for row in rows if "ended_at" not in row]
-        done.oldest_waiter_seconds = max((self._now() - row["created_at"] for row in waiting), default=0)
-        done.overdue_seconds = max((self._now() - _time_is_up_at(row) for row in waiting), default=0)
+        made.oldest_waiter_seconds = max((self._now() - row["created_at"] for row in waiting), default=0)
+        made.overdue_seconds = max((self._now() - _time_is_up_at(row) for row in waiting), default=0)
 
     def _in_turn(self, rows: list[Item]) -> list[Item]:
         # Were there too many for one round, each hour begins elsewhere, so that every row has its turn.
@@ -126,11 +184,15 @@ class Janitor:
         """Whether no function of the run can be under way any more."""
         return "ended_at" in row and bool(row["ended_at"] + LATE_SECONDS <= self._now())
 
-    def _look(self, row: Item, done: Round) -> None:
-        status = status_of(self._stepfunctions, row["execution_arn"])
-        reason = self._reason(row, status)
-        if reason and (started := self._hand_over(row, reason)):
-            done.handed_over.append(HandedOver(row["name"], reason, started))
+    def _look(self, row: Item, made: Round) -> None:
+        try:
+            reason = self._reason(row, status_of(self._stepfunctions, row["execution_arn"]))
+        except Exception as error:
+            made.unseen[row["name"]] = str(error)
+            made.go_past(error, row["name"])
+            return
+        if reason:
+            made.found.append(self._hand_over(row, reason))
 
     def _reason(self, row: Item, status: str | None) -> str | None:
         if not is_over(status):
@@ -143,34 +205,43 @@ class Janitor:
     def _is_expired(self, row: Item) -> bool:
         return datetime.fromisoformat(row["expires_tag"]).timestamp() <= self._now()
 
-    def _hand_over(self, row: Item, reason: str) -> str | None:
-        """Start the clean-up of a run, at most once an hour; return its execution's ARN, or None if it was started."""
+    def _hand_over(self, row: Item, reason: str) -> HandOver:
         why = {"expired": True} if reason == EXPIRED else {}
         request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **why}
+        executions = self._machine.replace(":stateMachine:", ":execution:")
+        return HandOver(row["name"], reason, f"{executions}:janitor-{row['name']}-{self._hour()}", request)
+
+    def _start(self, one: HandOver) -> bool:
+        """Start the clean-up of a run, at most once an hour; return whether it was not started before."""
+        content = json.dumps(one.request)
         try:
-            answer = self._stepfunctions.start_execution(
-                stateMachineArn=self._machine,
-                name=f"janitor-{row['name']}-{self._hour()}",
-                input=json.dumps(request),
-            )
+            self._stepfunctions.start_execution(stateMachineArn=self._machine, name=one.execution_name, input=content)
         except ClientError as error:
             if error.response["Error"]["Code"] == "ExecutionAlreadyExists":
-                return None
+                return False
             raise
-        arn: str = answer["executionArn"]
-        return arn
+        return True
 
     def _hour(self) -> int:
         return int(self._now() // 3600)
 
 
-def message_of(done: Round) -> tuple[str, str]:
-    """Return subject and text of the message that tells of a round which had to act."""
-    count = len(done.to_tell)
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    lines = [f"- {handed.run_id} ({handed.reason}): {handed.execution_arn}" for handed in done.to_tell]
-    text = "\n".join([f"{when}: the janitor started the clean-up of {count} run(s) that nobody had finished:", *lines])
-    return f"Baton: the janitor cleaned up after {count} run(s)", text
+def message_of(made: Round) -> tuple[str, str]:
+    """Return subject and text of the message about a round that has to act, or could not look at every run."""
+    found = [f"- {one.run_id} ({one.reason}): {one.execution_arn}" for one in made.to_tell]
+    unseen = [f"- {run_id}: {wrong}" for run_id, wrong in made.unseen.items()]
+    does, fails = f"cleans up after {len(found)} run(s)", f"could not look at {len(unseen)} run(s)"
+    lines = [f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC: the janitor has looked at the runs."]
+    if found:
+        lines += [f"It {does} that nobody had finished, each in an execution of its own:", *_shortened(found)]
+    if unseen:
+        lines += [f"It {fails}, and tries again:", *_shortened(unseen)]
+    return f"Baton: the janitor {does if found else fails}", "\n".join(lines)
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    more = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], *([f"- and {more} more, which the log of the janitor names"] if more > 0 else [])]
 
 
 def _is_unconfirmed(row: Item) -> bool:

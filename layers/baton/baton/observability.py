@@ -35,7 +35,7 @@ tracer = Tracer(service=_SERVICE, patch_modules=("botocore",))
 """The process's X-Ray tracer; it does nothing outside Lambda."""
 
 metrics = Metrics(namespace=_NAMESPACE, service=_SERVICE)
-"""The process's CloudWatch metrics, written as one log line when the handler returns or raises."""
+"""The process's CloudWatch metrics, one log line when the handler returns or raises, or asks for it."""
 
 # A handler that counted nothing is the normal case, and Powertools would warn of it in every log.
 warnings.filterwarnings("ignore", "No application metrics to publish")
@@ -47,6 +47,11 @@ Entry = Callable[[Any, LambdaContext], Result]
 def count(metric: str, value: float = 1) -> None:
     """Add to a counting metric of the current invocation."""
     metrics.add_metric(name=metric, unit=MetricUnit.Count, value=value)
+
+
+def write_counts() -> None:
+    """Write at once what was counted so far, for what follows may kill the process."""
+    metrics.flush_metrics()
 
 
 def correlate(run_id: str | None) -> None:

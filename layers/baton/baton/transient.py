@@ -9,13 +9,15 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from baton.errors import TransientAwsError
 
-# https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html names these as throttling and transient.
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html names these as throttling and transient,
+# and https://docs.aws.amazon.com/sns/latest/api/API_Publish.html SNS's own words: KMSThrottling and Throttled.
 TRANSIENT_CODES = frozenset(
     {
         "ConditionalRequestConflict",
         "InternalError",
         "InternalFailure",
         "InternalServerError",
+        "KMSThrottling",
         "LimitExceededException",
         "OperationAborted",
         "ProvisionedThroughputExceededException",
@@ -27,6 +29,7 @@ TRANSIENT_CODES = frozenset(
         "ServiceUnavailable",
         "ServiceUnavailableException",
         "SlowDown",
+        "Throttled",
         "Throttling",
         "ThrottledException",
         "ThrottlingException",
