@@ -789,6 +789,7 @@ def test_what_aws_does_not_show_keeps_nothing_else_from_going(operation: str, st
         world.finish()
     ended = {"endpoint", "endpoint_config", "model"} - stays
     assert not ended & set(world.sagemaker.things)
+    assert stays <= set(world.sagemaker.things)
     assert world.sagemaker.things["transform"].status == ("InProgress" if "transform" in stays else "Stopped")
     assert world.kfp.runs["kfp-1"].state == "CANCELED"
     assert world.s3.listing() == sorted(KEPT + OTHERS)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baton.names import Names
+from baton.things import PHASES, PIPELINE_RUN, Phase
 from baton.verdict import endpoint_kept, outcomes_of, unwrap, verdict_of
 from tests.support.report_samples import RUN_ID, outcomes, plan, receipt, state
 
@@ -112,12 +113,20 @@ def test_where_no_step_noted_why_the_cause_says_where_to_look():
 NEVER_CREATED = {"Error": "NeverCreated", "Cause": "The tuning job bt-1-tune does not exist."}
 
 
-def test_a_job_that_a_failed_pipeline_run_never_created_is_that_run_s_failure():
-    ended = receipt(pipeline_run={"id": "0a1b", "state": "FAILED"})
+def test_that_a_pipeline_run_was_cancelled_is_told_with_the_step_that_it_ended():
+    caught = lambda_failure("PipelineRunFailed", "The pipeline run ended CANCELED.")
+    verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=TERMINATED)), URI)
+    told = "The pipeline run ended CANCELED. Step training: Terminated: Its pod was told to end."
+    assert (verdict["error"], verdict["cause"]) == ("PipelineRunFailed", told)
+
+
+@pytest.mark.parametrize("how", [name for name, phase in PHASES[PIPELINE_RUN].items() if phase is Phase.FAILED])
+def test_a_job_that_a_failed_pipeline_run_never_created_is_that_run_s_failure(how):
+    ended = receipt(pipeline_run={"id": "0a1b", "state": how})
     verdict = verdict_of(state(failure=NEVER_CREATED, receipt=ended), URI)
     assert verdict["error"] == "PipelineRunFailed"
     assert verdict["cause"] == (
-        "The pipeline run 0a1b ended FAILED. The tuning job bt-1-tune does not exist. "
+        f"The pipeline run 0a1b ended {how}. The tuning job bt-1-tune does not exist. "
         f"No step noted why; the logs of its pods tell: {URL}"
     )
 

@@ -19,6 +19,9 @@ _ERROR_LIMIT = 256
 _CAUSE_LIMIT = 8_000
 _REST = " … (the rest is left out)"
 
+_ENDED_BADLY = ("FAILED", "CANCELED", "SKIPPED")
+"""The states in which a pipeline run has ended and not succeeded."""
+
 _TERMINATED = "Terminated"
 """What a step notes whose pod was told to end."""
 
@@ -68,15 +71,16 @@ def _true_failure(error: str, cause: str, state: Mapping[str, Any]) -> tuple[str
     pipeline_run = receipt.get("pipeline_run") or {}
     if stated:
         error, cause = str(stated["error"]), str(stated.get("cause") or cause)
-    elif error == NeverCreated.__name__ and pipeline_run.get("state") == "FAILED":
+    elif error == NeverCreated.__name__ and pipeline_run.get("state") in _ENDED_BADLY:
         # Whichever of the two branches of Watch ended first: that the job is missing is the failed run's doing.
-        error, cause = PipelineRunFailed.__name__, f"The pipeline run {pipeline_run['id']} ended FAILED. {cause}"
-    if error == PipelineRunFailed.__name__:
-        return error, _told(noted) if noted else f"{cause} {_where_to_look(state)}"
-    if error == JobFailed.__name__ and noted and noted["error"] == _TERMINATED:
-        # That step has stopped its job, and SageMaker can only say that somebody did.
+        how = f"The pipeline run {pipeline_run['id']} ended {pipeline_run['state']}."
+        error, cause = PipelineRunFailed.__name__, f"{how} {cause}"
+    if noted and noted["error"] == _TERMINATED and error in (JobFailed.__name__, PipelineRunFailed.__name__):
+        # Whoever ended its pod ended the pipeline run, perhaps, or the step has stopped its job: each tells a part.
         return error, f"{cause} {_told(noted)}"
-    return error, cause
+    if error != PipelineRunFailed.__name__:
+        return error, cause
+    return error, _told(noted) if noted else f"{cause} {_where_to_look(state)}"
 
 
 def _told(noted: Mapping[str, Any]) -> str:
