@@ -1,50 +1,46 @@
-"""With one permission taken out of the template, the run fails and names the function and the action."""
+"""With one permission taken from a role by hand, the run fails and names the function and the action."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from baton_local.cloud import EmbeddedCloud
-from baton_local.cloudformation.templates import load
-from baton_local.deploy import Build, build, deploy, runtime_at_hand
-from baton_local.deployment import QUICK as QUICK_STACK
-from baton_local.deployment import STACK, Deployment, repository
+from baton_local.deployment import STACK
 from tests.e2e.conftest import Stage
+from tests.support.permissions import as_list
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("missing-permission")]
-
-REGION = "eu-west-1"
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 
 
 @contextmanager
-def without(built: Build, role: str, action: str) -> Iterator[Build]:
-    """Give a copy of a built template without one action of a role; it is beside the artefacts that it names."""
-    template = load(built.template.read_text())
-    assert _remove(template["Resources"][role]["Properties"]["Policies"], action) == 1
-    copy = built.template.with_name(f"without-{role}.json")
-    copy.write_text(json.dumps(template))
+def without(stage: Stage, role: str, action: str) -> Iterator[None]:
+    """Take one action out of a role's own policies for a while."""
+    iam, name = stage.deployment.client("iam"), stage.deployment.physical_id(role)
+    names = iam.list_role_policies(RoleName=name)["PolicyNames"]
+    before = {each: iam.get_role_policy(RoleName=name, PolicyName=each)["PolicyDocument"] for each in names}
+    [changed] = [each for each in names if any(action in as_list(s["Action"]) for s in before[each]["Statement"])]
+    _put(iam, name, changed, _without(before[changed], action))
     try:
-        yield Build(copy, built.runtime)
+        yield
     finally:
-        copy.unlink()
+        _put(iam, name, changed, before[changed])
 
 
-def _remove(policies: list[dict[str, Any]], action: str) -> int:
-    """Remove an action from every statement; return how often it was there."""
-    removed = 0
-    for document in (policy["PolicyDocument"] for policy in policies):
-        for statement in list(document["Statement"]):
-            actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-            removed += action in actions
-            statement["Action"] = [other for other in actions if other != action]
-        document["Statement"] = [statement for statement in document["Statement"] if statement["Action"]]
-    return removed
+def _put(iam: Any, role: str, policy: str, document: dict[str, Any]) -> None:
+    iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+
+
+def _without(document: dict[str, Any], action: str) -> dict[str, Any]:
+    """Return a policy without an action, and without the statements that gave nothing else."""
+    left = [
+        {**statement, "Action": [other for other in as_list(statement["Action"]) if other != action]}
+        for statement in document["Statement"]
+    ]
+    return {**document, "Statement": [statement for statement in left if statement["Action"]]}
 
 
 @pytest.mark.parametrize(
@@ -54,12 +50,10 @@ def _remove(policies: list[dict[str, Any]], action: str) -> int:
         ("SmokeTestRole", "SmokeTestFunction", "sagemaker:InvokeEndpoint", "Smoke-test endpoint"),
     ],
 )
-def test_a_missing_permission_is_named(role: str, function: str, action: str, state: str, tmp_path: Path) -> None:
-    built = build(repository(), repository() / ".aws-sam" / "baton-local", runtime_at_hand())
-    with EmbeddedCloud(speed=400, cache_dir=repository() / ".cache") as cloud, without(built, role, action) as changed:
-        parameters = {"KfpUrl": cloud.kfp_url, "EksClusterName": "embedded", "PodCredentials": "pod-identity"}
-        outputs = deploy(cloud, STACK, REGION, {**parameters, **QUICK_STACK}, changed)
-        result = Stage(Deployment(cloud, REGION, outputs), tmp_path).play()
+def test_a_missing_permission_is_named(stage: Stage, role: str, function: str, action: str, state: str) -> None:
+    stage.heal()
+    with without(stage, role, action):
+        result = stage.play()
     assert result.status == "FAILED"
     assert result.error == "AccessDenied"
     assert result.cause is not None
