@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if module.startswith(SHARING) and group_of(item) is None:
             item.add_marker(pytest.mark.xdist_group(module))
     items.sort(key=_turn)
+
+
+def pytest_collection_finish() -> None:
+    """Let no later collection of garbage look through what was imported and collected: all of it stays."""
+    gc.collect()
+    gc.freeze()
 
 
 def group_of(item: pytest.Item) -> str | None:
