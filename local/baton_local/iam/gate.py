@@ -79,7 +79,7 @@ class Gate:
         actions = key_actions(call)
         if not actions or not asked:
             return []
-        key = given_key(call) or self.directory.encryption_key(asked[0].resource)
+        key = given_key(call) or self.directory.key_for_roles(asked[0].resource)
         if not key:
             return []
         keys: dict[str, str | list[str]] = {"kms:ViaService": via_service(call)}
@@ -180,7 +180,10 @@ class Gate:
     def service_may(self, service: str, action: str, resource: str, source_arn: str) -> Decision:
         """Decide whether a service principal may act on a resource for a source, by the resource's own policy.
 
-        For a queue or a topic under a customer's KMS key the key's policy must let the service use it too.
+        For a queue or a topic under a KMS key the key's policy must let the service use it too. Those of ``aws/sqs``
+        and ``aws/sns`` let in the account's own principals only, and nobody can change them.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html,
+        https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
         """
         caller = Caller(arn=service, account_id=self.directory.account_id, service=service)
         decision = self._decide(
