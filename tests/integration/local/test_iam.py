@@ -18,6 +18,7 @@ from baton_local import iam
 from baton_local.accounts import Credentials
 from baton_local.iam.pods import pod_credentials
 from tests.integration.local.embedded import Cloud, running
+from tests.support import key_policy
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -446,6 +447,25 @@ def test_no_service_uses_a_key_that_aws_manages(cloud: Cloud, written: str):
     role = cloud.role(name, allow(["sqs:SendMessage", "sns:Publish"]))
     cloud.as_role(role, "sqs").send_message(QueueUrl=url, MessageBody="hello")
     cloud.as_role(role, "sns").publish(TopicArn=topic, Message="hello")
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "cn-northwest-1"])
+def test_a_log_group_needs_a_key_that_lets_cloudwatch_logs_in(cloud: Cloud, region: str):
+    kms, logs = cloud.client("kms", region), cloud.client("logs", region)
+    asked_for = key_policy.statements(ACCOUNT, region)
+    [statement] = [s for s in asked_for if s["Sid"] == "Logs"]
+    elsewhere = {**statement, "Principal": {"Service": "logs.us-east-1.amazonaws.com"}}
+    less = {**statement, "Action": [action for action in statement["Action"] if action != "kms:Encrypt"]}
+    for number, statements in enumerate([[elsewhere], [less], asked_for[:2], asked_for]):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        key, name = kms.create_key(Policy=policy)["KeyMetadata"]["Arn"], f"under-a-key-{number}"
+        if statements is asked_for:
+            logs.create_log_group(logGroupName=name, kmsKeyId=key)
+            continue
+        code, message = refusal(logs.create_log_group, logGroupName=name, kmsKeyId=key)
+        assert (code, f":log-group:{name}'" in message) == ("AccessDeniedException", True)
+    made = [group["logGroupName"] for group in logs.describe_log_groups(logGroupNamePrefix="under-")["logGroups"]]
+    assert made == ["under-a-key-3"]
 
 
 # --- pods
