@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,7 @@ from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 from tests.support.resolved_template import resolved
 
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"
 PARTITIONS = {"eu-west-1": "aws", "cn-northwest-1": "aws-cn"}
 
 
@@ -45,7 +49,32 @@ def test_a_key_that_others_use_too_decrypts_nothing_of_theirs(
 
 def test_only_sagemakers_role_encrypts_by_itself() -> None:
     """SageMaker asks its role for kms:Encrypt before it takes a job; nobody else is given it."""
-    resources = resolved({"KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1"})
+    resources = resolved({"KmsKeyArn": KEY})
     holders = [name for name, found in resources.items() if "kms:Encrypt" in json.dumps(found)]
     attached = [name for name, found in resources.items() if "OutputKeyPolicy" in json.dumps(found)]
     assert (holders, attached) == (["OutputKeyPolicy"], ["SageMakerRole"])
+
+
+def keys_of(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of all properties that name a KMS key."""
+    for name, below in value.items() if isinstance(value, dict) else ():
+        if re.fullmatch(r"(?i)\w*kms\w*key\w*|SSEKMSKey\w*", name):
+            yield f"{inside}{name}", below
+        yield from keys_of(below, f"{inside}{name}.")
+    for below in value if isinstance(value, list) else ():
+        yield from keys_of(below, inside)
+
+
+@pytest.mark.parametrize("given", [KEY, ""])
+def test_everything_is_under_the_key_that_is_given_or_under_none(given: str) -> None:
+    """EventBridge and alarms may not use the keys that AWS manages (alias/aws/sqs, alias/aws/sns), and nothing tells.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+    """
+    resources = resolved({"KmsKeyArn": given})
+    found = {f"{logical_id}.{name}": key for logical_id, own in resources.items() for name, key in keys_of(own)}
+    named = {where: key for where, key in found.items() if "Environment" not in where}
+    holders = ("OutcomeQueue", "DeadLetterQueue", "Topic", "Table", "RunBucket", "FunctionLogs", "MachineLogs")
+    assert {where.partition(".")[0] for where in named} == (set(holders) if given else set())
+    assert set(named.values()) == ({given} if given else set())
+    assert "alias/aws/" not in json.dumps(resources)

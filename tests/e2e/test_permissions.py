@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("permissions"), pytest.ma
 
 REGION, PROXY_REGION = "eu-west-1", "eu-central-1"
 DATASETS = "other-datasets"
-KEY_POLICY = {"Version": "2012-10-17", "Statement": key_policy.statements("123456789012")}
+KEY_POLICY = {"Version": "2012-10-17", "Statement": key_policy.statements("123456789012", PROXY_REGION)}
 """What docs/security.md asks for, without which no event comes; roles need no permission of the key's policy here."""
 _ROW = "dynamodb/table: dynamodb:LeadingKeys of another"
 _TAG = "aws:RequestTag/baton:run-id"

@@ -16,6 +16,15 @@ from baton_local.regions import url_suffix
 
 Imports = Callable[[str, str], str]
 """(region, export name) -> value; raises TemplateError if nothing exports it."""
+_POLICIES = {
+    "DeletionPolicy": ("Delete", "Retain", "RetainExceptOnCreate"),
+    "UpdateReplacePolicy": ("Delete", "Retain"),
+}
+"""What these attributes take here, where no type has snapshots; only literally, without LanguageExtensions.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html,
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-updatereplacepolicy.html
+"""
 
 
 class _Lookup:
@@ -131,8 +140,16 @@ class Operation:
         unknown = sorted(types - set(REGISTRY))
         if unknown:
             raise TemplateError(f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]")
+        self._validate_policies()
         self._validate_references(wanted)
         self.order(wanted)
+
+    def _validate_policies(self) -> None:
+        for logical_id, declaration in self.deployment.template["Resources"].items():
+            for attribute, known in _POLICIES.items():
+                value = declaration.get(attribute, "Delete")
+                if value not in known:
+                    raise TemplateError(f"Template format error: Unrecognized {attribute} {value} for {logical_id}")
 
     def _validate_references(self, wanted: Mapping[str, Any]) -> None:
         known = set(wanted) | set(self._constants()) | {"AWS::NoValue"}

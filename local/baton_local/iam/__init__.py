@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from baton_local.context import CloudContext
+from baton_local.iam import log_keys
 from baton_local.iam.directory import Directory
 from baton_local.iam.documents import CURRENT_VERSION
 from baton_local.iam.evaluator import Decision
@@ -31,6 +32,7 @@ def install(context: CloudContext) -> None:
     replace("moto.s3.models", "FakeBucket.get_permission", get_permission, ("self", "action", "resource"))
     _accept_old_inline_policies()
     _gates[:] = [Gate(Directory(context.account_id), DecisionLog(), context.enforce_iam)]
+    log_keys.install(gate().logs_may_use_key)
 
 
 def _accept_old_inline_policies() -> None:

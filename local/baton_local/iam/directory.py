@@ -170,12 +170,12 @@ class Directory:
         role = self.role(role_arn)
         return parse(f"trust policy of {role_arn}", _trust_policy(role, role_arn)) if role is not None else None
 
-    def encryption_key(self, arn: str) -> str:
-        """Return the KMS key that a queue, a topic, a table or (by default) a bucket is encrypted with, or "".
+    def key_for_roles(self, arn: str) -> str:
+        """Return the KMS key that a caller needs permissions on for what is encrypted at an ARN, or "".
 
-        The keys that the services own or manage themselves need no permission, and are not returned.
+        Those that AWS manages let in the account's principals who may use the service, and so need none.
         """
-        key = self._encryption_key(arn)
+        key = self.encryption_key(arn)
         region = key.split(":")[3] if key.startswith("arn:") else arn.split(":")[3]
         return "" if not key or self._is_managed_by_aws(key, region) else key
 
@@ -183,7 +183,8 @@ class Directory:
         found = _kms[self.account_id][region].keys.get(key.rpartition("/")[2]) if region else None
         return "alias/aws/" in key or any(name.startswith("alias/aws/") for name in getattr(found, "aliases", ()))
 
-    def _encryption_key(self, arn: str) -> str:
+    def encryption_key(self, arn: str) -> str:
+        """Return the KMS key, by id, ARN or alias, of a queue, a topic, a table or (by default) a bucket, or ""."""
         _, partition, service, region, _, name = arn.split(":", 5)
         with contextlib.suppress(LookupError, AttributeError, HTTPException):
             if service == "s3":

@@ -15,7 +15,7 @@ from baton_local.iam.answers import Answer, anonymous, bad_credentials, denied, 
 from baton_local.iam.calls import Call, UnknownCall, parse_call
 from baton_local.iam.directory import ADMIN, BadCredentials, Directory, partition_of
 from baton_local.iam.evaluator import Caller, Decision, PolicySet, Question, decide, sentence
-from baton_local.iam.key_use import given_key, key_actions, via_service
+from baton_local.iam.key_use import LOGGING, SENDING, given_key, key_actions, via_service
 from baton_local.iam.log import DecisionLog
 from baton_local.iam.passing import passed_roles
 from baton_local.iam.pods import pod_credentials, token_claims, web_identity_trusted
@@ -79,7 +79,7 @@ class Gate:
         actions = key_actions(call)
         if not actions or not asked:
             return []
-        key = given_key(call) or self.directory.encryption_key(asked[0].resource)
+        key = given_key(call) or self.directory.key_for_roles(asked[0].resource)
         if not key:
             return []
         keys: dict[str, str | list[str]] = {"kms:ViaService": via_service(call)}
@@ -180,7 +180,10 @@ class Gate:
     def service_may(self, service: str, action: str, resource: str, source_arn: str) -> Decision:
         """Decide whether a service principal may act on a resource for a source, by the resource's own policy.
 
-        For a queue or a topic under a customer's KMS key the key's policy must let the service use it too.
+        For a queue or a topic under a KMS key the key's policy must let the service use it too. Those of ``aws/sqs``
+        and ``aws/sns`` let in the account's own principals only, and nobody can change them.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html,
+        https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
         """
         caller = Caller(arn=service, account_id=self.directory.account_id, service=service)
         decision = self._decide(
@@ -209,17 +212,24 @@ class Gate:
         EventBridge tells KMS no source: conditions on it are "not supported for EventBridge-to-encrypted topics", and
         for queues AWS promises none. https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
         """
-        region = resource.split(":")[3]
-        arn = self.directory.key_arn(key, region)
         keys = self._service_keys(caller.service, source_arn)
         if caller.service == "events.amazonaws.com":
             keys = {name: value for name, value in keys.items() if not name.startswith("aws:Source")}
-        for action in ("kms:GenerateDataKey", "kms:Decrypt"):
-            question = Question(action, arn or key, keys)
-            decision = self._decide(caller, question, PolicySet())
-            if not decision:
-                return decision
-        return None
+        return self._first_denial_of_key(caller, key, resource.split(":")[3], SENDING, keys)
+
+    def logs_may_use_key(self, service: str, key: str, group_arn: str) -> Decision:
+        """Decide whether a key's policy lets CloudWatch Logs do all that it asks for, for a log group."""
+        caller = Caller(arn=service, account_id=self.directory.account_id, service=service)
+        keys = {**self._service_keys(service, group_arn), "kms:EncryptionContext:aws:logs:arn": group_arn}
+        denial = self._first_denial_of_key(caller, key, group_arn.split(":")[3], LOGGING, keys)
+        return denial if denial is not None and self.enforce else Decision(True)
+
+    def _first_denial_of_key(
+        self, caller: Caller, key: str, region: str, actions: Iterable[str], keys: dict[str, str | list[str]]
+    ) -> Decision | None:
+        arn = self.directory.key_arn(key, region) or key
+        decisions = (self._decide(caller, Question(action, arn, keys), PolicySet()) for action in actions)
+        return next((decision for decision in decisions if not decision), None)
 
 
 def _certain(conditions: tuple[tuple[str, str, tuple[str, ...]], ...]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:

@@ -11,15 +11,20 @@ from __future__ import annotations
 from baton_local.iam.calls import Call
 from baton_local.iam.names import action_prefix
 
-_READ, _WRITE, _SEND = ("kms:Decrypt",), ("kms:GenerateDataKey",), ("kms:GenerateDataKey", "kms:Decrypt")
+SENDING = ("kms:GenerateDataKey", "kms:Decrypt")
+"""What whoever sends to an encrypted queue or topic needs."""
+LOGGING = (*SENDING, "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey")
+"""What CloudWatch Logs asks for: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html"""
+
+_READ, _WRITE = ("kms:Decrypt",), ("kms:GenerateDataKey",)
 _USES = {
     ("s3", "GetObject"): _READ,
     ("s3", "HeadObject"): _READ,
     ("s3", "PutObject"): _WRITE,
-    ("sns", "Publish"): _SEND,
+    ("sns", "Publish"): SENDING,
     ("sqs", "ReceiveMessage"): _READ,
-    ("sqs", "SendMessage"): _SEND,
-    ("sqs", "SendMessageBatch"): _SEND,
+    ("sqs", "SendMessage"): SENDING,
+    ("sqs", "SendMessageBatch"): SENDING,
     **{("dynamodb", name): _READ for name in ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan")},
 }
 

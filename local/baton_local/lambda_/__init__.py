@@ -18,6 +18,9 @@ _service: LambdaService | None = None
 def install(context: CloudContext) -> None:
     """Make moto's Lambda run functions."""
     global _service
+    # moto asks for it when concurrency is reserved, of which 100 must be left: the quota that an account has at first.
+    # https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+    os.environ["MOTO_LAMBDA_CONCURRENCY_QUOTA"] = "1000"
     _service = LambdaService(context, client=os.environ.get("BATON_LAMBDA_RUNTIME_CLIENT", ""))
     _service.install()
     log_groups.install()

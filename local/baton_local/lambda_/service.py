@@ -147,11 +147,22 @@ class LambdaService:
         def create_mapping(backend: Any, spec: dict[str, Any]) -> Any:
             if spec.get("FilterCriteria"):
                 raise _client_error("InvalidParameterValueException", "The embedded cloud does not filter messages.")
-            _check_role(backend.get_function(spec["FunctionName"]).role, needs_of_mapping(spec["EventSourceArn"]))
+            function = backend.get_function(spec["FunctionName"])
+            _check_role(function.role, needs_of_mapping(spec["EventSourceArn"]))
+            _check_visibility(function, spec["EventSourceArn"])
             mapping = create(backend, spec)
             if ":sqs:" in mapping.event_source_arn:
                 service._poll(backend, mapping)
             return mapping
+
+        def update_mapping(backend: Any, uuid: str, spec: dict[str, Any]) -> Any:
+            mapping = backend.get_event_source_mapping(uuid)
+            if mapping:
+                name = spec.get("FunctionName") or mapping.function_name
+                _check_visibility(backend.get_function(name), mapping.event_source_arn)
+                # moto changes the function's ARN only, and the poller goes by the name.
+                mapping.function_name = name
+            return update(backend, uuid, spec)
 
         def delete_mapping(backend: Any, uuid: str) -> Any:
             poller = service._pollers.pop(uuid, None)
@@ -160,12 +171,12 @@ class LambdaService:
             return delete(backend, uuid)
 
         create = replace(_MODELS, "LambdaBackend.create_event_source_mapping", create_mapping, ("self", "spec"))
+        update = replace(_MODELS, "LambdaBackend.update_event_source_mapping", update_mapping, ("self", "uuid", "spec"))
         delete = replace(_MODELS, "LambdaBackend.delete_event_source_mapping", delete_mapping, ("self", "uuid"))
 
     def _poll(self, backend: Any, mapping: Any) -> None:
         """Start a poller in place of moto's own delivery, which calls the function inside SendMessage."""
-        queues = register("moto.sqs.models", "sqs_backends")[mapping.account_id][mapping.region].queues
-        queues[mapping.event_source_arn.split(":")[-1]].lambda_event_source_mappings.clear()
+        _queue(mapping.event_source_arn).lambda_event_source_mappings.clear()
 
         def role_of(function_name: str) -> str:
             role: str = backend.get_function(function_name).role
@@ -307,6 +318,28 @@ def _check_role(role_arn: str, needs: Iterator[Need]) -> None:
     refusal = first_refusal(role_arn, needs)
     if refusal:
         raise _client_error("InvalidParameterValueException", refusal)
+
+
+def _check_visibility(function: Any, source_arn: str) -> None:
+    """Refuse a queue that shows a message again before the function has had its time for it.
+
+    "Lambda validates this requirement when you create or update an event source mapping", and of a function's own
+    update AWS says nothing. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    """
+    queue = _queue(source_arn)
+    if queue and queue.visibility_timeout < function.timeout:
+        message = (
+            f"Queue visibility timeout: {queue.visibility_timeout} seconds is less than "
+            f"Function timeout: {function.timeout} seconds"
+        )
+        raise _client_error("InvalidParameterValueException", message)
+
+
+def _queue(arn: str) -> Any:
+    """Return moto's queue, or None for what is no queue or is not there."""
+    _, _, service, region, account_id, name = arn.split(":", 5)
+    backends = register("moto.sqs.models", "sqs_backends")
+    return backends[account_id][region].queues.get(name) if service == "sqs" else None
 
 
 def _check_variables(spec: dict[str, Any]) -> None:

@@ -401,6 +401,16 @@ Resources:
         ("{Type: AWS::S3::BucketPolicy, Properties: {Bucket: b}}", r"required key \[PolicyDocument\] not found"),
         ("{Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: '{{resolve:ssm:/none}}'}}", "ParameterNotFound"),
         ("{Type: AWS::CloudWatch::Alarm, Properties: {EvaluationPeriods: x, ComparisonOperator: y}}", "Integer"),
+        (
+            "{Type: AWS::SQS::Queue, Properties: {SqsManagedSseEnabled: true, KmsMasterKeyId: alias/aws/sqs}}",
+            "one type of server-side encryption",
+        ),
+        (f"{{Type: AWS::AppConfig::Application, Properties: {{Name: {'n' * 65}}}}}", "less than or equal to 64"),
+        (
+            "{Type: AWS::AppConfig::ConfigurationProfile, Properties: "
+            f"{{ApplicationId: a, LocationUri: hosted, Name: {'n' * 129}}}}}",
+            "less than or equal to 128",
+        ),
     ],
 )
 def test_what_a_type_does_not_have_is_an_error_that_names_it(cfn, resource, reason):
@@ -413,6 +423,14 @@ def test_what_a_type_does_not_have_is_an_error_that_names_it(cfn, resource, reas
     ("body", "message"),
     [
         ("Resources: {X: {Type: AWS::Made::Up}}", r"Unrecognized resource types: \[AWS::Made::Up\]"),
+        (
+            "Resources: {X: {Type: AWS::SQS::Queue, DeletionPolicy: Keep}}",
+            "Unrecognized DeletionPolicy Keep for X",
+        ),
+        (
+            "Resources: {X: {Type: AWS::SQS::Queue, UpdateReplacePolicy: RetainExceptOnCreate}}",
+            "Unrecognized UpdateReplacePolicy RetainExceptOnCreate for X",
+        ),
         (
             "Resources: {X: {Type: AWS::SQS::Queue, Properties: {QueueName: !Ref Nothing}}}",
             r"Unresolved resource dependencies \[Nothing\] in the Resources block",

@@ -18,6 +18,7 @@ from baton_local import iam
 from baton_local.accounts import Credentials
 from baton_local.iam.pods import pod_credentials
 from tests.integration.local.embedded import Cloud, running
+from tests.support import key_policy
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -51,6 +52,11 @@ def table(cloud: Cloud):
 
 def allow(action: Any, resource: Any = "*", **more: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
+
+
+def open_policy(action: str, resource: str) -> str:
+    statement = {"Effect": "Allow", "Principal": "*", "Action": action, "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def refusal(function: Any, *arguments: Any, **keywords: Any) -> tuple[str, str]:
@@ -393,8 +399,7 @@ def test_an_encrypted_queue_needs_a_key_that_lets_the_service_in(cloud: Cloud):
     root = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*", "Resource": "*"}
     key = kms.create_key(Policy=json.dumps({"Version": "2012-10-17", "Statement": [root]}))["KeyMetadata"]["KeyId"]
     queue, rule = f"arn:aws:sqs:{REGION}:{ACCOUNT}:encrypted", f"arn:aws:events:{REGION}:{ACCOUNT}:rule/r"
-    send = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": queue}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [send]})
+    policy = open_policy("sqs:SendMessage", queue)
     sqs.create_queue(QueueName="encrypted", Attributes={"KmsMasterKeyId": key, "Policy": policy})
     decision = iam.service_may("events.amazonaws.com", "sqs:SendMessage", queue, rule)
     assert not decision
@@ -411,6 +416,56 @@ def test_an_encrypted_queue_needs_a_key_that_lets_the_service_in(cloud: Cloud):
         kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(document))
         decision = iam.service_may("events.amazonaws.com", "sqs:SendMessage", queue, rule)
         assert bool(decision) == (statement is events)
+
+
+@pytest.mark.parametrize("written", ["alias/aws/{0}", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/{{0}}"])
+def test_no_service_uses_a_key_that_aws_manages(cloud: Cloud, written: str):
+    """The policies of aws/sqs and aws/sns let in the account's principals, a role's say, and no service."""
+    name = "managed" + str(len(written))
+    rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/r"
+    queue, topic = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}", f"arn:aws:sns:{REGION}:{ACCOUNT}:{name}"
+    asked = [
+        ("events.amazonaws.com", "sqs:SendMessage", queue),
+        ("events.amazonaws.com", "sns:Publish", topic),
+        ("cloudwatch.amazonaws.com", "sns:Publish", topic),
+    ]
+    sqs, sns = cloud.client("sqs", REGION), cloud.client("sns", REGION)
+    attributes = {"Policy": open_policy("sqs:SendMessage", queue)}
+    url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    sns.create_topic(Name=name)
+    policy = open_policy("sns:Publish", topic)
+    sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
+    assert all(iam.service_may(*question, rule) for question in asked)
+
+    # moto forgets a policy that is not given again.
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={**attributes, "KmsMasterKeyId": written.format("sqs")})
+    sns.set_topic_attributes(TopicArn=topic, AttributeName="KmsMasterKeyId", AttributeValue=written.format("sns"))
+
+    decisions = [iam.service_may(*question, rule) for question in asked]
+    assert not any(decisions)
+    assert all("kms:GenerateDataKey" in decision.reason for decision in decisions)
+    role = cloud.role(name, allow(["sqs:SendMessage", "sns:Publish"]))
+    cloud.as_role(role, "sqs").send_message(QueueUrl=url, MessageBody="hello")
+    cloud.as_role(role, "sns").publish(TopicArn=topic, Message="hello")
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "cn-northwest-1"])
+def test_a_log_group_needs_a_key_that_lets_cloudwatch_logs_in(cloud: Cloud, region: str):
+    kms, logs = cloud.client("kms", region), cloud.client("logs", region)
+    asked_for = key_policy.statements(ACCOUNT, region)
+    [statement] = [s for s in asked_for if s["Sid"] == "Logs"]
+    elsewhere = {**statement, "Principal": {"Service": "logs.us-east-1.amazonaws.com"}}
+    less = {**statement, "Action": [action for action in statement["Action"] if action != "kms:Encrypt"]}
+    for number, statements in enumerate([[elsewhere], [less], asked_for[:2], asked_for]):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        key, name = kms.create_key(Policy=policy)["KeyMetadata"]["Arn"], f"under-a-key-{number}"
+        if statements is asked_for:
+            logs.create_log_group(logGroupName=name, kmsKeyId=key)
+            continue
+        code, message = refusal(logs.create_log_group, logGroupName=name, kmsKeyId=key)
+        assert (code, f":log-group:{name}'" in message) == ("AccessDeniedException", True)
+    made = [group["logGroupName"] for group in logs.describe_log_groups(logGroupNamePrefix="under-")["logGroups"]]
+    assert made == ["under-a-key-3"]
 
 
 # --- pods

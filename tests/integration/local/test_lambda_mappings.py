@@ -37,7 +37,7 @@ class Mapped:
     """A function behind a queue with a dead-letter queue, and what it has seen."""
 
     def __init__(
-        self, functions: Lambda, name: str, role: str | None = None, visibility: int = 1, **options: Any
+        self, functions: Lambda, name: str, role: str | None = None, visibility: int = 3, **options: Any
     ) -> None:
         self.functions = functions
         self.sqs = functions.cloud.client("sqs", REGION)
@@ -47,7 +47,10 @@ class Mapped:
         attributes = {"VisibilityTimeout": str(visibility), "RedrivePolicy": json.dumps(redrive)}
         self.url = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         self.function = functions.create(
-            SOURCE, Environment={"Variables": {"SEEN": self.seen_url}}, **({"Role": role} if role else {})
+            SOURCE,
+            Environment={"Variables": {"SEEN": self.seen_url}},
+            Timeout=min(visibility, 20),
+            **({"Role": role} if role else {}),
         )
         self.mapping = functions.client.create_event_source_mapping(
             EventSourceArn=arn(name), FunctionName=self.function, **options
@@ -185,6 +188,26 @@ def test_a_filter_is_refused_rather_than_ignored(functions: Lambda) -> None:
         functions.client.create_event_source_mapping(
             EventSourceArn=arn("filtered"), FunctionName=name, FilterCriteria={"Filters": [{"Pattern": "{}"}]}
         )
+
+
+def test_a_queue_is_refused_that_shows_messages_again_while_the_function_has_time_for_them(functions: Lambda) -> None:
+    sqs, client = functions.cloud.client("sqs", REGION), functions.client
+    url = sqs.create_queue(QueueName="hasty", Attributes={"VisibilityTimeout": "19"})["QueueUrl"]
+    quick, other, slow = (functions.create(SOURCE, Timeout=seconds) for seconds in (19, 19, 20))
+    words = "Queue visibility timeout: 19 seconds is less than Function timeout: 20 seconds"
+    refused = client.exceptions.InvalidParameterValueException
+    with pytest.raises(refused, match=words):
+        client.create_event_source_mapping(EventSourceArn=arn("hasty"), FunctionName=slow, Enabled=False)
+    made = client.create_event_source_mapping(EventSourceArn=arn("hasty"), FunctionName=quick, Enabled=False)["UUID"]
+    with pytest.raises(refused, match=words):
+        client.update_event_source_mapping(UUID=made, FunctionName=slow)
+    client.update_event_source_mapping(UUID=made, FunctionName=other)
+    client.update_function_configuration(FunctionName=other, Timeout=20)
+    with pytest.raises(refused, match=words):
+        client.update_event_source_mapping(UUID=made, BatchSize=1)
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "20"})
+    client.update_event_source_mapping(UUID=made, BatchSize=1)
+    client.delete_event_source_mapping(UUID=made)
 
 
 @pytest.fixture(scope="module")

@@ -188,6 +188,16 @@ def test_a_version_stays_as_it_was_and_an_alias_points_to_it(functions: Lambda) 
     assert answer.version == "1"
 
 
+def test_a_reservation_leaves_a_hundred_of_the_accounts_thousand(functions: Lambda) -> None:
+    one, other = (functions.create("def handler(event, context): pass\n") for _ in range(2))
+    functions.client.put_function_concurrency(FunctionName=one, ReservedConcurrentExecutions=800)
+    with pytest.raises(functions.client.exceptions.InvalidParameterValueException, match=r"minimum value of \[100\]"):
+        functions.client.put_function_concurrency(FunctionName=other, ReservedConcurrentExecutions=101)
+    functions.client.put_function_concurrency(FunctionName=other, ReservedConcurrentExecutions=100)
+    for name in (one, other):
+        functions.client.delete_function_concurrency(FunctionName=name)
+
+
 def test_no_concurrency_left_is_a_throttle(functions: Lambda) -> None:
     name = functions.create(PID)
     functions.client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)

@@ -9,6 +9,18 @@ from baton_local.cloudformation.resources.base import Ignoring, Job, Made, Resou
 from baton_local.cloudformation.shapes import text
 
 _GONE = ("ResourceNotFoundException",)
+_APPLICATION_NAME, _PROFILE_NAME = 64, 128
+"""The most characters: https://docs.aws.amazon.com/appconfig/2019-10-09/APIReference/API_CreateApplication.html,
+https://docs.aws.amazon.com/appconfig/2019-10-09/APIReference/API_CreateConfigurationProfile.html"""
+
+
+def _check_name(job: Job, limit: int) -> None:
+    name = str(job.get("Name"))
+    if len(name) > limit:
+        raise ValueError(
+            f"1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {limit}"
+        )
 
 
 class Application(ResourceType):
@@ -17,6 +29,11 @@ class Application(ResourceType):
     type = "AWS::AppConfig::Application"
     properties = frozenset({"Description", "Name", "Tags"})
     required = frozenset({"Name"})
+
+    def check(self, job: Job) -> None:
+        """Refuse a name that is too long, too."""
+        super().check(job)
+        _check_name(job, _APPLICATION_NAME)
 
     def create(self, job: Job) -> Made:
         """Make the application."""
@@ -48,6 +65,11 @@ class ConfigurationProfile(ResourceType):
     properties = frozenset({"ApplicationId", "Description", "LocationUri", "Name", "Tags", "Type"})
     required = frozenset({"ApplicationId", "LocationUri", "Name"})
     replace_on = frozenset({"ApplicationId", "LocationUri", "Type"})
+
+    def check(self, job: Job) -> None:
+        """Refuse a name that is too long, too."""
+        super().check(job)
+        _check_name(job, _PROFILE_NAME)
 
     def create(self, job: Job) -> Made:
         """Make the profile."""

@@ -33,6 +33,18 @@ class Queue(ResourceType):
     replace_on = frozenset({"FifoQueue", "QueueName"})
     named_by = "QueueName"
 
+    def check(self, job: Job) -> None:
+        """Refuse two encryptions, too: "Only one server-side encryption option is supported per queue".
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
+        """
+        super().check(job)
+        if job.get("KmsMasterKeyId") and text(job.get("SqsManagedSseEnabled", "false")) == "true":
+            raise ValueError(
+                "You can use one type of server-side encryption (SSE) at one time. "
+                "You can either enable KMS SSE or SQS SSE."
+            )
+
     def create(self, job: Job) -> Made:
         """Make the queue."""
         sqs = job.client("sqs")
