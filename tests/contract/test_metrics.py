@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -42,6 +42,43 @@ SUBJECTS = {
     "QueueAgeAlarm": "QueueName-of-OutcomeQueue",
 }
 """The alarms on metrics of AWS, each with the state machine or the queue that it is about."""
+FIVE_MINUTES, HOUR = 300, 3600
+
+
+class Rings(NamedTuple):
+    """When an alarm rings: a statistic of metrics (of their sum, where there are several), over how many periods of
+    how many seconds, compared with a threshold, and what a period without data counts as.
+    """
+
+    metrics: tuple[str, ...]
+    statistic: str
+    comparison: str
+    threshold: float
+    periods: int
+    seconds: int
+    missing: str
+
+
+MORE, LESS, FINE = "GreaterThanThreshold", "LessThanThreshold", "notBreaching"
+BAD_ENDS = ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted")
+OLDEST_WAITER_SECONDS = 7200
+WHEN = {
+    "RunFailedAlarm": Rings(("ExecutionsFailed",), "Sum", MORE, 0, 1, FIVE_MINUTES, FINE),
+    "RunTimedOutAlarm": Rings(("ExecutionsTimedOut",), "Sum", MORE, 0, 1, FIVE_MINUTES, FINE),
+    "CleanUpFailedAlarm": Rings(BAD_ENDS, "Sum", MORE, 0, 1, FIVE_MINUTES, FINE),
+    "DeadLetterAlarm": Rings(("ApproximateNumberOfMessagesVisible",), "Maximum", MORE, 0, 1, FIVE_MINUTES, FINE),
+    "QueueAgeAlarm": Rings(("ApproximateAgeOfOldestMessage",), "Maximum", MORE, 900, 3, FIVE_MINUTES, FINE),
+    "OldestWaiterAlarm": Rings(("OldestWaiterSeconds",), "Maximum", MORE, OLDEST_WAITER_SECONDS, 1, HOUR, FINE),
+    "OverdueRunAlarm": Rings(("OverdueSeconds",), "Maximum", MORE, 3600, 1, HOUR, FINE),
+    "EndpointPastExpiryAlarm": Rings(("JanitorFoundExpired",), "Sum", MORE, 0, 1, HOUR, FINE),
+    # A janitor that does not run writes nothing, so here it is the missing data that rings.
+    "JanitorSilentAlarm": Rings(("JanitorRound",), "Sum", LESS, 1, 3, HOUR, "breaching"),
+    "InvalidTokenAlarm": Rings(("InvalidToken",), "Sum", MORE, 0, 1, FIVE_MINUTES, FINE),
+}
+"""When each alarm rings, with the parameter OldestWaiterSeconds at ``OLDEST_WAITER_SECONDS``."""
+ELEMENTS = {"AlarmDescription", "AlarmActions", "Metrics", "Namespace", "MetricName", "Dimensions", "Statistic"}
+ELEMENTS |= {"Period", "EvaluationPeriods", "Threshold", "ComparisonOperator", "TreatMissingData"}
+"""What an alarm may have; another property, such as DatapointsToAlarm, changes when it rings."""
 
 WRITE = """
 import sys
@@ -169,6 +206,51 @@ def test_each_alarm_tells_the_topic() -> None:
     assert len(alarms()) == 10
     assert {name for name, alarm in alarms().items() if alarm.get("AlarmActions") != ["id-of-Topic"]} == set()
     assert {name for name, alarm in alarms().items() if "ActionsEnabled" in alarm} == set()
+
+
+@pytest.mark.parametrize("name", WHEN)
+def test_when_each_alarm_rings(name: str) -> None:
+    """The embedded cloud has no metrics, so no alarm is ever seen to ring."""
+    given = {"OldestWaiterSeconds": str(OLDEST_WAITER_SECONDS)}
+    alarm = of_type("AWS::CloudWatch::Alarm", given)[name]
+    assert set(alarm) <= ELEMENTS
+    [(statistic, seconds)] = {(each["Stat"], each["Period"]) for each in statistics_of(alarm)}
+    assert WHEN[name] == Rings(
+        tuple(metric for _, metric, _ in metrics_of(alarm)),
+        statistic,
+        alarm["ComparisonOperator"],
+        float(alarm["Threshold"]),
+        alarm["EvaluationPeriods"],
+        seconds,
+        alarm["TreatMissingData"],
+    )
+
+
+def statistics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the statistic of an alarm's metric, or of each of those from which it is computed."""
+    several = [query["MetricStat"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    return several or [{"Stat": alarm["Statistic"], "Period": alarm["Period"]}]
+
+
+def test_every_alarm_has_its_row() -> None:
+    assert set(alarms()) == set(WHEN)
+
+
+def test_an_alarm_on_several_metrics_looks_at_nothing_but_their_sum() -> None:
+    """A metric without data has none for a sum either, unless it is filled."""
+    computed = {name: alarm["Metrics"] for name, alarm in alarms().items() if "Metrics" in alarm}
+    assert set(computed) == {name for name, when in WHEN.items() if len(when.metrics) > 1}
+    for queries in computed.values():
+        # What returns data is what the alarm looks at, and it must be one.
+        returned = [query for query in queries if query.get("ReturnData", True)]
+        assert [query.get("Expression") for query in returned] == ["SUM(FILL(METRICS(), 0))"]
+
+
+def test_the_dashboard_shows_what_the_alarms_look_at_but_for_what_hardly_ever_happens() -> None:
+    looked_at = {metric for alarm in alarms().values() for metric in metrics_of(alarm)}
+    missing = looked_at - set(shown(resources()["Dashboard"]["DashboardBody"]))
+    rare = {("ExecutionsTimedOut", "id-of-CleanUpRunMachine"), ("ExecutionsAborted", "id-of-CleanUpRunMachine")}
+    assert {(name, value) for _, name, [(_, value)] in missing} == {*rare, ("InvalidToken", STACK)}
 
 
 def test_every_function_writes_under_the_stacks_name() -> None:

@@ -47,6 +47,75 @@ def test_pod_identity_is_trusted_only_where_it_is_offered(
     assert statement["Principal"] == principal
 
 
+def association(region: str, **given: str) -> dict[str, Any] | None:
+    return resolved(given, region).get("PodIdentity")
+
+
+def federated(region: str) -> dict[str, str]:
+    partition = {EUROPE: "aws", CHINA: "aws-cn"}[region]
+    return {"Federated": f"arn:{partition}:iam::123456789012:oidc-provider/{ISSUER}"}
+
+
+BOTH = {"EksClusterName": "c", "OidcProvider": ISSUER}
+
+
+@pytest.mark.parametrize(
+    ("region", "given", "by_association"),
+    [
+        (EUROPE, {}, True),
+        (CHINA, {}, False),
+        (EUROPE, {"PodCredentials": "irsa"}, False),
+        (CHINA, {"PodCredentials": "irsa"}, False),
+        (EUROPE, {"PodCredentials": "pod-identity"}, True),
+        (EUROPE, {"EksClusterName": ""}, False),
+        (EUROPE, {"OidcProvider": ""}, True),
+    ],
+)
+def test_pods_get_the_role_in_one_way_where_both_can_be_had(
+    region: str, given: dict[str, str], by_association: bool
+) -> None:
+    """With an association EKS asks for the role as Pod Identity, which a role that trusts IRSA alone refuses."""
+    given = BOTH | given
+    [statement] = trust(region, **given)["Statement"]
+    assert (association(region, **given) is not None) is by_association
+    assert statement["Principal"] == (PODS if by_association else federated(region))
+
+
+@pytest.mark.parametrize(
+    ("region", "given"),
+    [(EUROPE, {"PodCredentials": "none"}), (CHINA, {"PodCredentials": "none"}), (EUROPE, {"EksClusterName": ""})],
+)
+def test_the_stack_associates_nothing_where_it_is_not_to_or_knows_no_cluster(
+    region: str, given: dict[str, str]
+) -> None:
+    assert association(region, **BOTH | given) is None
+
+
+@pytest.mark.parametrize("region", [EUROPE, CHINA])
+@pytest.mark.parametrize(
+    ("given", "namespace", "account"),
+    [({}, "kubeflow", "baton-pipeline"), ({"KfpNamespace": "team", "PipelineServiceAccount": "own"}, "team", "own")],
+)
+def test_the_role_is_for_the_service_account_under_which_the_pods_run(
+    region: str, given: dict[str, str], namespace: str, account: str
+) -> None:
+    """In the way that is the partition's default where both can be had."""
+    resources = resolved(BOTH | given, region)
+    launches = resources["LaunchPipelineFunction"]["Environment"]["Variables"]
+    assert (launches["BATON_KFP_NAMESPACE"], launches["BATON_KFP_SERVICE_ACCOUNT"]) == (namespace, account)
+    if region == EUROPE:
+        assert resources["PodIdentity"] == {
+            "ClusterName": "c",
+            "Namespace": namespace,
+            "ServiceAccount": account,
+            "RoleArn": "Arn-of-PipelineRole",
+        }
+    else:
+        [statement] = trust(region, **BOTH | given)["Statement"]
+        subject = statement["Condition"]["StringEquals"][f"{ISSUER}:sub"]
+        assert subject == f"system:serviceaccount:{namespace}:{account}"
+
+
 CLUSTER = "arn:aws:eks:eu-west-1:123456789012:cluster/c"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
 
+from tests.e2e.test_permissions import UNSEEN
 from tests.support import resolved_template
 from tests.support.permissions import as_list
 
@@ -96,6 +98,64 @@ def test_a_service_uses_what_the_stack_has_only_for_this_account_or_for_a_rule_o
     permissions = of_type(region, "AWS::Lambda::Permission")
     assert len(permissions) == 2
     assert {permission.get("SourceArn") for permission in permissions.values()} <= rules
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_what_the_stack_has_is_used_by_services_and_by_this_account_only(region: str) -> None:
+    """A denial may name everybody; the test before knows for whom the services may act."""
+    roles = of_type(region, "AWS::IAM::Role")
+    policies = {
+        name: list(_with_principals(resource))
+        for name, resource in resolved_template.resolved(EVERYTHING, region).items()
+        if name not in roles
+    }
+    assert {name for name, found in policies.items() if found} == {"QueuePolicy", "TopicPolicy", "RunBucketPolicy"}
+    allowing = [each for found in policies.values() for each in found if each["Effect"] != "Deny"]
+    assert [each for each in allowing if not _is_a_service_or_ours(each["Principal"])] == []
+    permissions = of_type(region, "AWS::Lambda::Permission")
+    assert {permission["Principal"] for permission in permissions.values()} == {"events.amazonaws.com"}
+
+
+def _with_principals(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the statements of resources' own policies, wherever they are in a resource."""
+    if isinstance(value, dict) and {"Effect", "Principal"} <= set(value):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _with_principals(inner)
+
+
+def _is_a_service_or_ours(principal: Any) -> bool:
+    if not isinstance(principal, dict) or not set(principal) <= {"Service", "AWS"}:
+        return False
+    accounts = [who.split(":")[4] if who.startswith("arn:") else who for who in as_list(principal.get("AWS", []))]
+    services = as_list(principal.get("Service", []))
+    return set(accounts) <= {"123456789012"} and all(who.endswith(".amazonaws.com") for who in services)
+
+
+BOUNDS: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "FunctionPolicy/WriteLogs": ("Arn-of-FunctionLogs", None),
+    "SageMakerRole/PullBuiltInImages": ("arn:{partition}:ecr:{region}:*:repository/kmeans", None),
+    "SageMakerRole/WriteJobMetrics": ("*", {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}),
+}
+"""The resource and the condition of each statement that only AWS's own services run into, so that no call shows it."""
+
+
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("place", BOUNDS)
+def test_what_only_services_ask_for_is_bounded(region: str, place: str) -> None:
+    holder, _, sid = place.partition("/")
+    found = resolved_template.resolved(EVERYTHING, region)[holder]
+    documents = [found.get("PolicyDocument", {}), *(policy["PolicyDocument"] for policy in found.get("Policies", []))]
+    [statement] = [each for document in documents for each in document.get("Statement", []) if each["Sid"] == sid]
+    resource, condition = BOUNDS[place]
+    partition = resolved_template.PLACES[region]["AWS::Partition"]
+    assert statement["Resource"] == resource.format(partition=partition, region=region)
+    assert statement.get("Condition") == condition
+
+
+def test_the_bounds_that_no_call_runs_into_are_tested_here() -> None:
+    assert set(BOUNDS) == {bound.partition(":")[0] for bound in UNSEEN}
 
 
 def _is_for_us(condition: dict[str, Any], rules: set[str]) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.support import key_policy
+from tests.support import key_policy, resolved_template
 from tests.support.permissions import Reasons
 from tools.lint.iam import expanded, statements
 
@@ -42,6 +42,18 @@ def test_every_star_has_its_row() -> None:
     managed = Reasons.read(ROOT / "tests" / "e2e" / "permissions_reasons.toml").managed_policies
     cells = " ".join(first_cells(PAGE.partition("### Every `*` and its reason\n")[2].partition("\n## ")[0]))
     assert stars | set(managed) == set(re.findall(r"[A-Z]\w+", re.sub(r"`\w*Vpc\w*`|with|only", " ", cells)))
+
+
+def test_the_log_of_the_state_machines_has_every_state_without_its_data() -> None:
+    assert "the log group gets the states without their data (`IncludeExecutionData: false`)" in PAGE
+    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert "every state that was entered and left, without its data" in operations
+    machines = resolved_template.of_type("AWS::StepFunctions::StateMachine", {})
+    assert len(machines) == 2
+    for machine in machines.values():
+        logging = machine["LoggingConfiguration"]
+        assert (logging["Level"], logging["IncludeExecutionData"]) == ("ALL", False)
+        assert logging["Destinations"] == [{"CloudWatchLogsLogGroup": {"LogGroupArn": "Arn-of-MachineLogs"}}]
 
 
 def test_what_the_page_points_to_is_there() -> None:

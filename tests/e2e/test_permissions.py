@@ -74,7 +74,7 @@ UNSEEN = {
     "SageMakerRole/WriteJobMetrics: bound StringLike cloudwatch:namespace": _NOBODY,
     "FunctionPolicy/WriteLogs: bound resource": _NOBODY,
 }
-"""Bounds that nothing recorded runs into, and why."""
+"""Bounds that nothing recorded runs into, and why; tests/contract/test_roles.py knows what they must be."""
 BY_THE_CLUSTER = ("EksProxyPolicy", "KmsPolicy", "OutputKeyPolicy")
 
 

@@ -82,6 +82,12 @@ def outputs(given: Mapping[str, str], region: str) -> dict[str, str]:
     }
 
 
+def violated(given: Mapping[str, str], region: str = "eu-west-1") -> list[str]:
+    """Return what the rules of the repository's template complain about."""
+    resolver, _ = _resolver(given, region, template())
+    return list(resolver.violated_rules())
+
+
 def _resolver(
     given: Mapping[str, str], region: str, found: Template, stack: str = "baton"
 ) -> tuple[Resolver, Template]:
