@@ -21,7 +21,7 @@ from baton.kfp import connect
 from baton.kfp.access import SecretAccess
 from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy
 from baton.kfp.client import KfpClient
-from baton.kfp.connect import UNREADABLE_AUTHORITY, NoApiServer
+from baton.kfp.connect import NO_URL, UNREADABLE_AUTHORITY, NoApiServer
 from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
@@ -87,7 +87,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
 
     Where the region or the credentials are no good, what is wrong with them is all that there is to find.
     """
-    identity = list(check_identity(patient))
+    identity = list(_guarded(check_identity, patient))
     yield from identity
     if identity[-1].state != OK:
         return
@@ -163,6 +163,10 @@ def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
             yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
     except BotoCoreError as error:
         yield Finding(name, UNKNOWN, f"This cannot be seen from here: {error}")
+    except Exception as error:
+        # Nobody has foreseen it, and the other checks are worth as much without this one.
+        text = f"This check failed, for which Baton is to blame: {type(error).__name__}: {error}"
+        yield Finding(name, UNKNOWN, text)
 
 
 # --- before deploying -------------------------------------------------------------------------------------------------
@@ -686,6 +690,9 @@ def _unusable_secret(patient: Patient, arn: str) -> Finding | None:
 def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
     """Say that Kubeflow Pipelines does not answer at the URL that was given, which no deployment changes."""
     silent = _is_silent(error)
+    if str(error).startswith(NO_URL):
+        again = f"{COMMANDS}baton doctor {patient.this_stack} --kfp-url URL"
+        return Finding("kubeflow pipelines", WRONG, text, again)
     parts = urlsplit(patient.kfp_url)
     local = silent and parts.hostname in ("localhost", "127.0.0.1", "::1")
     said = f"{'Nobody answers' if silent else 'There is no Kubeflow Pipelines'} at {patient.kfp_url}: {text}"

@@ -93,9 +93,9 @@ class Patient(Account):
 
     @property
     def deployed(self) -> bool:
-        """Whether there is a stack that was deployed to its end once, and that can be seen."""
+        """Whether there is a whole stack of Baton's, and it can be seen."""
         try:
-            return bool(self.outputs)
+            return self.whole
         except (ClientError, BotoCoreError):
             return False
 

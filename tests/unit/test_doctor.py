@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import botocore.session
+import jmespath
 import pytest
 import yaml
 from botocore import xform_name
@@ -529,14 +530,81 @@ def steps_of(command: str) -> list[str]:
     return steps
 
 
+def was_complete(status: str) -> bool:
+    """Whether a stack has once been complete for certain, so that it has its outputs."""
+    return status in stack.WELL or status.startswith(("UPDATE_", "IMPORT_"))
+
+
+@pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_every_status_of_a_stack_leads_on(aws: FakeAws, status: str) -> None:
+def test_every_status_of_a_stack_leads_on(aws: FakeAws, status: str, complete: bool) -> None:
     failed_ones(aws, status if status == "DELETE_FAILED" else "UPDATE_FAILED")
-    stack_of(aws).update(StackStatus=status, Outputs=[])
+    stack_of(aws).update(StackStatus=status)
+    if not complete and not was_complete(status):
+        stack_of(aws).update(Outputs=[])
     finding = the(look(aws), "stack", OK if status in stack.WELL else WRONG)
     assert steps_of(finding.mend) == LEADS_ON[status]
     if finding.mend:
         understood(finding.mend)
+
+
+def take_apart(aws: FakeAws, listed: bool) -> None:
+    """Delete most of what a stack has made, as CloudFormation does; it may still list that."""
+    [*gone, _last] = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    if not listed:
+        aws.answers["cloudformation.list_stack_resources"] = {"StackResourceSummaries": []}
+    for each in gone:
+        each["ResourceStatus"] = "DELETE_COMPLETE"
+    for operation in ("events.describe_rule", "lambda.get_event_source_mapping", "sqs.get_queue_attributes"):
+        aws.answers[operation] = refusal("ResourceNotFoundException")
+    aws.answers["iam.get_role"] = refusal("NoSuchEntity")
+    aws.answers["s3.get_bucket_versioning"] = refusal("NoSuchBucket")
+    aws.answers["stepfunctions.describe_state_machine"] = refusal("StateMachineDoesNotExist")
+    aws.answers["stepfunctions.list_executions"] = refusal("StateMachineDoesNotExist")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("status", [each for each in STATUSES if each.startswith(("DELETE_", "ROLLBACK_"))])
+def test_a_stack_that_is_taken_apart_is_told_once_though_it_has_its_outputs(
+    aws: FakeAws, status: str, listed: bool
+) -> None:
+    stack_of(aws).update(StackStatus=status)
+    take_apart(aws, listed)
+    [finding] = [each for each in look(aws) if each.state != OK]
+    assert (finding.check, finding.state) == ("stack", WRONG)
+    assert "by hand" not in finding.detail
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("listed", [True, False])
+def test_whatever_is_gone_no_check_ends_the_others(
+    aws: FakeAws, health: dict[str, Any], status: str, listed: bool
+) -> None:
+    stack_of(aws).update(StackStatus=status)
+    take_apart(aws, listed)
+    shuts_user_out(with_runs_under_way(aws), health)
+    assert the(look(aws), "stack", OK if status in stack.WELL else WRONG)
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_a_stack_of_others_is_left_alone(aws: FakeAws, status: str) -> None:
+    stack_of(aws).update(StackStatus=status, Outputs=[{"OutputKey": "VpcId", "OutputValue": "vpc-1"}])
+    [finding] = [each for each in look(aws) if each.state != OK]
+    assert finding.detail.startswith("baton is no stack of Baton's: it has no output StateMachineArn.")
+    assert (finding.check, finding.state) == ("stack", WRONG)
+    command = AwsCommand(finding.mend)
+    found = jmespath.search(command.options["query"], {"Stacks": [{**stack_of(aws), "StackName": "theirs"}, BATONS]})
+    assert (command.operation, found) == ("describe_stacks", ["mine"])
+
+
+BATONS = {"StackName": "mine", "Outputs": [{"OutputKey": "StateMachineArn", "OutputValue": MACHINE}]}
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_with_its_name(aws: FakeAws) -> None:
+    aws.answers["iam.get_role"] = {}
+    findings = look(aws)
+    assert "KeyError: 'Role'" in the(findings, "role", UNKNOWN).detail
+    assert the(findings, "kubeflow pipelines", OK)
 
 
 def failed_ones(aws: FakeAws, status: str) -> None:
@@ -563,7 +631,7 @@ def test_a_deletion_whose_failures_cannot_be_seen_shows_its_events(aws: FakeAws)
 
 def test_a_rollback_that_failed_says_what_keeps_it(aws: FakeAws) -> None:
     failed_ones(aws, "UPDATE_FAILED")
-    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED", Outputs=[])
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
     assert " Topic: Topic is in use. Queue: " in the(look(aws), "stack", WRONG).detail
 
 
@@ -587,7 +655,7 @@ def heeded_by(service: str, waiter: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("status", ENDS)
 def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status: str) -> None:
-    stack_of(aws).update(StackStatus=status, Outputs=[])
+    stack_of(aws).update(StackStatus=status)
     finding = the(look(aws), "stack", WRONG)
     command = AwsCommand(finding.mend)
     assert command.waits
@@ -985,6 +1053,22 @@ def test_what_answers_badly_at_the_given_url_is_mended_there(
     finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
     assert finding.detail.startswith(f"There is no Kubeflow Pipelines at {kfp_url}: ")
     assert finding.mend == f"curl -v {kfp_url}"
+
+
+UNREADABLE = ["http://[::1", "http://kfp:88888", "kfp:8888", "http://"]
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+def test_a_given_url_that_is_none_is_given_again(aws: FakeAws, url: str) -> None:
+    finding = the(look(aws, kfp_url=url), "kubeflow pipelines", WRONG)
+    assert "The URL must begin with http:// or https:// and name a host, not be" in finding.detail
+    assert finding.mend == f"{AGAIN} --kfp-url URL"
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+def test_a_deployed_url_that_is_none_is_deployed_again(aws: FakeAws, url: str) -> None:
+    variables_of(aws)["BATON_KFP_URL"] = url
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" KfpUrl=URL")
 
 
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf"
