@@ -110,6 +110,11 @@ def aws(kfp_url: str) -> FakeAws:
         "LaunchPipelineFunction": "baton-launch",
         "OutcomeQueueMapping": "11111111-2222-3333-4444-555555555555",
         "PodIdentity": "a-1",
+        "RunBucket": "run-bucket",
+        "TrainingRunMachine": MACHINE,
+        "Table": "baton-table",
+        "DeadLetterQueue": "https://sqs/dead",
+        "SageMakerRole": "jobs",
         "RunBucketPolicy": "run-bucket",
     }
     environment = {
@@ -336,12 +341,102 @@ def test_a_service_that_cannot_be_reached_is_unknown(aws: FakeAws) -> None:
     assert the(look(aws), "quotas", UNKNOWN)
 
 
-def test_what_somebody_deleted_is_wrong(aws: FakeAws) -> None:
-    aws.answers["iam.get_role"] = refusal("NoSuchEntity", "The role with name jobs cannot be found.")
-    finding = the(look(aws), "role", WRONG)
-    assert "does not exist any more" in finding.detail
-    assert "Make it again by hand under the same name" in finding.detail
-    assert finding.mend == ""
+DELETED = {
+    "RunBucket": ("s3.get_bucket_notification_configuration", "NoSuchBucket", "bucket"),
+    "Table": ("dynamodb.query", "ResourceNotFoundException", "runs"),
+    "TrainingRunMachine": ("stepfunctions.list_executions", "StateMachineDoesNotExist", "runs"),
+    "LaunchPipelineFunction": ("lambda.get_function_configuration", "ResourceNotFoundException", "cluster"),
+    "TrainingJobRule": ("events.describe_rule", "ResourceNotFoundException", "rule"),
+    "DeadLetterQueue": ("sqs.get_queue_attributes", "AWS.SimpleQueueService.NonExistentQueue", "dead letters"),
+    "OutcomeQueueMapping": ("lambda.get_event_source_mapping", "ResourceNotFoundException", "queue mapping"),
+    "SageMakerRole": ("iam.get_role", "NoSuchEntity", "role"),
+}
+"""What somebody may delete, how that is seen, and which line says so."""
+
+
+def delete(aws: FakeAws, logical_id: str) -> str:
+    """Delete something of the stack behind CloudFormation's back; return the physical id that it keeps showing."""
+    operation, code, _ = DELETED[logical_id]
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    [physical] = [each["PhysicalResourceId"] for each in summaries if each["LogicalResourceId"] == logical_id]
+    before = aws.answers[operation]
+
+    def answer(**parameters: Any) -> Any:
+        if logical_id.endswith("Rule") and parameters["Name"] != physical:
+            return before
+        raise refusal(code)
+
+    aws.answers[operation] = answer
+    return physical
+
+
+@pytest.mark.parametrize("logical_id", DELETED)
+def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id: str) -> None:
+    names = {"KfpUrl": "http://kfp", "RunPrefix": "bt-"}
+    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in names.items()]
+    well = len(look(aws))
+    physical_id = delete(aws, logical_id)
+    findings = look(aws)
+    [finding] = [each for each in findings if each.state == WRONG]
+    assert finding.check == DELETED[logical_id][2]
+    assert finding.detail.startswith(f"{logical_id} ({physical_id}) does not exist any more: somebody deleted it. ")
+    _name, create, *others = finding.mend.split(" && ")[3 if logical_id == "Table" else 0 :]
+    command = AwsCommand(create)
+    assert command.parameters["DeploymentMode"] == "REVERT_DRIFT"
+    assert command.parameters["UsePreviousTemplate"] is True
+    assert command.parameters["Parameters"] == [f"ParameterKey={name},UsePreviousValue=true" for name in names]
+    assert [AwsCommand(part).operation for part in others] == [
+        *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
+    ]
+    # The other lines are there, but for those about the same thing.
+    assert len(findings) >= well - 2
+    assert {"rule", "queue mapping", "role"} <= {each.check for each in findings}
+
+
+def test_a_deleted_table_comes_back_with_its_rows(aws: FakeAws) -> None:
+    """Its name is that of the stack's table, so nothing else has to change."""
+    delete(aws, "Table")
+    finding = the(look(aws, profile="my own"), "runs", WRONG)
+    backup, restore, wait, *_ = finding.mend.split(" && ")
+    listing = AwsCommand(backup.removeprefix("backup=$(").removesuffix(" --output text)"))
+    assert listing.parameters == {"TableName": "baton-table", "BackupType": "SYSTEM"}
+    kept = [{"BackupArn": f"arn-{day}", "BackupCreationDateTime": f"2026-07-0{day}T00:00:00Z"} for day in (1, 3, 2)]
+    assert jmespath.search(listing.options["query"], {"BackupSummaries": kept}) == "arn-3"
+    assert AwsCommand(restore).parameters == {"TargetTableName": "baton-table", "BackupArn": "$backup"}
+    assert AwsCommand(wait).operation == "table_exists"
+    assert finding.mend.count(" --profile 'my own'") == 7
+
+
+def test_a_deleted_rule_hides_no_other_that_is_wrong(aws: FakeAws) -> None:
+    aws.answers["events.describe_rule"] = {"State": "DISABLED"}
+    delete(aws, "TrainingJobRule")
+    missing, disabled = [each for each in look(aws) if each.check == "rule"]
+    assert missing.detail.startswith("TrainingJobRule (baton-TrainingJobRule-1A) ")
+    assert disabled.detail == "UploadRule is disabled."
+
+
+def test_what_several_checks_need_is_made_again_once(aws: FakeAws) -> None:
+    delete(aws, "LaunchPipelineFunction")
+    about = [each for each in look(aws) if each.detail.startswith("LaunchPipelineFunction (")]
+    assert [(each.check, each.state, bool(each.mend)) for each in about] == [
+        ("cluster", WRONG, True),
+        ("kfp", UNKNOWN, False),
+    ]
+
+
+def test_a_bucket_of_ones_own_that_is_gone_is_replaced(aws: FakeAws) -> None:
+    delete(aws, "RunBucket")
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "RunBucket"]
+    assert the(look(aws), "bucket", WRONG).mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
+
+
+def test_what_the_stack_never_had_is_deployed(aws: FakeAws) -> None:
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "OutcomeQueueMapping"]
+    finding = the(diagnose(aws), "queue mapping", UNKNOWN)
+    assert finding.detail.startswith("The stack has no OutcomeQueueMapping, ")
+    assert finding.mend == DEPLOY
 
 
 # --- region and credentials -------------------------------------------------------------------------------------------
