@@ -20,7 +20,7 @@ from baton.catalogue import Pipeline
 from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable
 from baton.kfp import connect
 from baton.kfp.access import SecretAccess
-from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy
+from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy, wants_credentials
 from baton.kfp.client import KfpClient
 from baton.kfp.connect import NO_URL, UNREADABLE_AUTHORITY, NoApiServer
 from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
@@ -605,15 +605,15 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
             return unusable
     if _may_be_another(patient, settings) and _is_not_seen(error):
         return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
-    if secret and (isinstance(error, KfpRefused) or str(error).startswith(LOGIN_PAGE)):
+    if secret and (wants_credentials(error) or str(error).startswith(LOGIN_PAGE)):
         return Finding("kubeflow pipelines", WRONG, f"{sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
     if patient.kfp_url and isinstance(error, KfpUnavailable) and not _is_silent(error):
         return _unwell(patient, settings, text, error)
-    if patient.kfp_url and not isinstance(error, KfpRefused):
+    if patient.kfp_url and not wants_credentials(error):
         return _nobody_there(patient, text, error)
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
-    if isinstance(error, KfpRefused):
+    if wants_credentials(error):
         return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
     return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
 
@@ -630,7 +630,8 @@ def _may_be_another(patient: Patient, settings: Settings) -> bool:
 
 def _is_not_seen(error: BatonError) -> bool:
     """Return whether no Kubeflow Pipelines was found: nobody was reached, or somebody else has answered."""
-    return isinstance(error.__cause__, Unreached) or str(error).startswith(_SOMEBODY_ELSES)
+    refused = isinstance(error, KfpRefused)
+    return refused or isinstance(error.__cause__, Unreached) or str(error).startswith(_SOMEBODY_ELSES)
 
 
 _SOMEBODY_ELSES = (TLS_FAILED, LOGIN_PAGE, NO_API, NOT_THE_API)

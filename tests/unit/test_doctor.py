@@ -1221,12 +1221,40 @@ def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
     assert mend.startswith(forward.replace("flows", "kubeflow"))
 
 
+PLAIN = ["Forbidden"]
+"""An answer without an object, as of a load balancer."""
+
+
+@pytest.mark.parametrize("status", [400, 405, 418])
+@pytest.mark.parametrize("secret", ["", SECRET])
+def test_what_is_refused_whoever_asks_needs_no_secret(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str, status: int, secret: str
+) -> None:
+    variables_of(aws)["BATON_KFP_SECRET_ARN"] = secret
+    aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
+    health.update(status=status, body={"message": "no"})
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" --parameter-overrides KfpUrl=URL")
+    assert the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG).mend == f"curl -v {kfp_url}"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_seen_through_a_forwarded_port_is_certain(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str, status: int
+) -> None:
+    health.update(status=status, body={"message": "no"})
+    finding = the(look(in_a_vpc(aws), kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert finding.mend.endswith(" --parameter-overrides KfpSecretArn=ARN")
+
+
 THROUGH = "(kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & "
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")],
+    [
+        *((200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")),
+        *((401, {"message": "who are you?"}), (403, PLAIN), (400, {"message": "Bad request"}), (405, PLAIN)),
+    ],
 )
 @pytest.mark.parametrize("secret", ["", "arn:secret"])
 def test_what_else_has_a_private_kubeflows_name_here_says_nothing_about_the_functions(
@@ -1237,7 +1265,7 @@ def test_what_else_has_a_private_kubeflows_name_here_says_nothing_about_the_func
     aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
     health.update(status=status, body=body)
     finding = the(look(in_a_vpc(aws)), "kubeflow pipelines", UNKNOWN)
-    assert finding.detail.startswith("Not seen from here: KfpMisconfigured: ")
+    assert re.match("Not seen from here: Kfp(Misconfigured|Refused): ", finding.detail)
     assert finding.mend.startswith(THROUGH)
 
 
