@@ -465,7 +465,8 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
 
 
 def _no_cluster(patient: Patient, text: str) -> Finding:
-    if patient.deployed:
+    # The stack has the cluster of its own parameter, whatever somebody else asks about.
+    if patient.deployed and patient.cluster in ("", patient.settings.kfp_cluster):
         return _replaced(patient, "cluster", text, "EksClusterName=NAME")
     return Finding("cluster", WRONG, text, f"aws eks list-clusters {patient.here}")
 

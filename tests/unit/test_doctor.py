@@ -764,7 +764,10 @@ def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status
 
 def test_a_cluster_that_does_not_exist(aws: FakeAws) -> None:
     aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
-    assert the(look(aws), "cluster", WRONG).mend.endswith("--parameter-overrides EksClusterName=NAME")
+    for asked in ("", "flow"):
+        mend = the(look(aws, cluster=asked), "cluster", WRONG).mend
+        assert mend.endswith("--parameter-overrides EksClusterName=NAME")
+    assert the(look(aws, cluster="flwo"), "cluster", WRONG).mend == f"aws eks list-clusters --region {REGION}"
     aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
     assert the(look(aws, cluster="flow"), "cluster", WRONG).mend == f"aws eks list-clusters --region {REGION}"
 
