@@ -1224,6 +1224,17 @@ def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
     assert mend.startswith(forward.replace("flows", "kubeflow"))
 
 
+OTHERS_HEALTH: list[dict[str, Any]] = [{}, {"status": "ok"}, {"tag_name": 5}]
+
+
+@pytest.mark.parametrize("body", OTHERS_HEALTH)
+def test_who_is_healthy_need_not_be_kubeflow(aws: FakeAws, health: dict[str, Any], kfp_url: str, body: Any) -> None:
+    health.update(body=body)
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" KfpUrl=URL")
+    finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert finding.detail.startswith(f"There is no Kubeflow Pipelines at {kfp_url}: KfpMisconfigured: ")
+
+
 PLAIN = ["Forbidden"]
 """An answer without an object, as of a load balancer."""
 
@@ -1257,6 +1268,7 @@ THROUGH = "(kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 &
     [
         *((200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")),
         *((401, {"message": "who are you?"}), (403, PLAIN), (400, {"message": "Bad request"}), (405, PLAIN)),
+        *((200, body) for body in OTHERS_HEALTH),
     ],
 )
 @pytest.mark.parametrize("secret", ["", "arn:secret"])
