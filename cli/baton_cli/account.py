@@ -111,7 +111,7 @@ class Account:
     @property
     def this_stack(self) -> str:
         """The options by which a command of aws, sam or baton is about this stack."""
-        return f"--stack-name {self.stack_name} {self.here}"
+        return f"--stack-name {shlex.quote(self.stack_name)} {self.here}"
 
     @cached_property
     def stack(self) -> Mapping[str, Any] | None:

@@ -202,6 +202,18 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
     assert not any(finding.mend for finding in findings)
 
 
+@pytest.mark.parametrize("region", [REGION, "eu-wset-1"])
+def test_a_stacks_name_stays_one_word_of_every_command(aws: FakeAws, region: str) -> None:
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    patient = Patient(aws, region, "my; stack", doctor.packaged(), origin=Origin("--region"), configurations=SAMCONFIG)
+    mends = [finding.mend for finding in examine(patient) if "my; stack" in finding.mend]
+    assert mends
+    for mend in mends:
+        words = shlex.split(mend)
+        assert words[words.index("--stack-name") + 1] == "my; stack"
+        assert "--config-env" not in words or words[words.index("--config-env") + 1] == "my; stack"
+
+
 def test_the_plan_tells_what_costs(aws: FakeAws) -> None:
     assert [finding.detail for finding in look(aws) if finding.check == "plan"] == [
         "mnist_kmeans: 9 tuning jobs and 1 training job, each at most 3600 s",
@@ -459,7 +471,7 @@ def doctors_regions(partition: str) -> list[str]:
 @pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
 def test_credentials_of_the_regions_partition_are_well(aws: FakeAws, region: str, partition: str) -> None:
     aws.answers["sts.get_caller_identity"] = asked_in(region, partition)
-    assert the(look(aws, region), "identity", OK).detail == f"u of {ACCOUNT} in {region}"
+    assert the(look(aws, region), "identity", OK).detail == f"u of {ACCOUNT} in {region}, partition {partition}"
 
 
 @pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws"), ("eu-west-1", "aws-cn")])
