@@ -30,6 +30,13 @@ COMMANDS = ".venv/bin/"
 """Where `make setup` puts the commands: what is printed can be pasted in a checkout, as the README writes it."""
 
 
+MACHINE = "StateMachineArn"
+"""The output by which a stack of Baton's is known."""
+
+_TAKEN_APART = ("DELETE_", "ROLLBACK_")
+"""How the statuses begin in which some of what the outputs name may have gone."""
+
+
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 """What the AWS CLI reads the region from, in this order; boto3 reads the second one only."""
 
@@ -104,7 +111,7 @@ class Account:
     @property
     def this_stack(self) -> str:
         """The options by which a command of aws, sam or baton is about this stack."""
-        return f"--stack-name {self.stack_name} {self.here}"
+        return f"--stack-name {shlex.quote(self.stack_name)} {self.here}"
 
     @cached_property
     def stack(self) -> Mapping[str, Any] | None:
@@ -128,12 +135,31 @@ class Account:
         """The stack's parameters by name."""
         return {p["ParameterKey"]: p.get("ParameterValue", "") for p in (self.stack or {}).get("Parameters", [])}
 
+    @property
+    def status(self) -> str:
+        """The stack's status; empty where there is no stack of this name."""
+        return str((self.stack or {}).get("StackStatus", ""))
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is a stack of Baton's that was deployed to its end once, and that nobody takes apart."""
+        return MACHINE in self.outputs and not self.status.startswith(_TAKEN_APART)
+
+    @property
+    def not_whole(self) -> str:
+        """The sentence about a stack with which nothing can be done, and what says how it goes on."""
+        if MACHINE in self.outputs:
+            look = f"{COMMANDS}baton doctor {self.this_stack}"
+            return f"The stack {self.stack_name} in {self.region} is {self.status}. This says what leads on: {look}"
+        return f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
+
     @cached_property
     def resources(self) -> Mapping[str, str]:
-        """The stack's physical resource ids by logical id."""
+        """The physical resource ids, by logical id, of what the stack has made and not deleted."""
         pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
         summaries = [r for page in pages for r in page["StackResourceSummaries"]]
-        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in summaries if r.get("PhysicalResourceId")}
+        there = [r for r in summaries if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
+        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in there}
 
     def messages_in(self, output: str) -> int:
         """Return how many messages are in a queue, about: those that somebody has just taken count, too.

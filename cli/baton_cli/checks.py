@@ -10,7 +10,8 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,15 +20,15 @@ from baton.catalogue import Pipeline
 from baton.errors import BatonError, KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable
 from baton.kfp import connect
 from baton.kfp.access import SecretAccess
-from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy
+from baton.kfp.answers import LOGIN_PAGE, NO_API, NOT_THE_API, is_busy, wants_credentials
 from baton.kfp.client import KfpClient
-from baton.kfp.connect import UNREADABLE_AUTHORITY, NoApiServer
+from baton.kfp.connect import NO_URL, UNREADABLE_AUTHORITY, NoApiServer
 from baton.kfp.transport import TLS_FAILED, Unanswered, Unreached
 from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
 from baton_cli.drained import drain_command, enable_uploads, must_wait
 from baton_cli.identity import check_identity
-from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, judge, sentence
+from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Missing, Patient, judge, sentence
 from baton_cli.proxy_access import KFP_GROUP, check_proxy_access
 from baton_cli.stack import check_stack
 from baton_local.iam.documents import parse
@@ -76,6 +77,7 @@ https://docs.aws.amazon.com/eks/latest/userguide/setting-up-access-entries.html
 _SAGEMAKER = "sagemaker.amazonaws.com"
 
 Check = Callable[[Patient], Iterator[Finding]]
+T = TypeVar("T")
 
 
 FIRST = ("region", "identity")
@@ -87,7 +89,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
 
     Where the region or the credentials are no good, what is wrong with them is all that there is to find.
     """
-    identity = list(check_identity(patient))
+    identity = list(_guarded(check_identity, patient))
     yield from identity
     if identity[-1].state != OK:
         return
@@ -96,8 +98,12 @@ def examine(patient: Patient) -> Iterator[Finding]:
         yield from _guarded(check, patient)
     before: tuple[Check, ...] = (check_cluster, check_given_kfp)
     after: tuple[Check, ...] = (check_runs, check_bucket, check_rules, check_queue, check_role, check_pods)
+    told: set[str] = set()
     for check in (*after, check_cluster, check_kfp) if patient.deployed else before:
-        yield from _guarded(check, patient)
+        for finding in _guarded(check, patient):
+            # What more than one check needs is mended once.
+            yield dataclasses.replace(finding, state=UNKNOWN, mend="") if finding.detail in told else finding
+            told |= {finding.detail} if finding.state == WRONG else set()
 
 
 def _deployed_again(patient: Patient, check: str, state: str, text: str, *overrides: str) -> Finding:
@@ -144,25 +150,49 @@ def _runs_under_way(patient: Patient) -> int | None:
         return None
 
 
-_MAKE_AGAIN = (
-    "Make it again by hand under the same name, or drain and delete the stack and deploy it anew (docs/operations.md)."
+_MAKES_AGAIN = "The command makes it again as the template has it, and takes back whatever else was changed by hand."
+_BRINGS_BACK = (
+    "It restores the backup that DynamoDB keeps for 35 days; without one, leave that part of the command away."
 )
+
+
+def _missing(patient: Patient, check: str, missing: Missing) -> Finding:
+    """Say that something of the stack was deleted, which a deployment leaves so, or that the stack never had it."""
+    name = missing.logical_id
+    if not missing.physical_id:
+        text = f"The stack has no {name}, so another version of the template made it, or it is being made."
+        return Finding(check, UNKNOWN, text, patient.deploy())
+    text = f"{name} ({missing.physical_id}) does not exist any more: somebody deleted it. {_MAKES_AGAIN}"
+    if name == "Table":
+        # Without the rows nobody knows what the runs under way have made.
+        text = f"{text} {_BRINGS_BACK}"
+        return Finding(check, WRONG, text, f"{patient.restore(missing.physical_id)} && {patient.make_again()}")
+    return Finding(check, WRONG, text, patient.make_again())
+
+
+def _look_at(patient: Patient, check: str, logical_id: str, look: Callable[[str], T]) -> T | Finding:
+    """Return what a look at one resource finds, by its physical id; that it is missing says nothing of the others."""
+    try:
+        with patient.resource(logical_id) as physical_id:
+            return look(physical_id)
+    except Missing as missing:
+        return _missing(patient, check, missing)
 
 
 def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
     name = check.__name__.removeprefix("check_")
     try:
         yield from check(patient)
+    except Missing as missing:
+        yield _missing(patient, name, missing)
     except ClientError as error:
-        if is_gone(error):
-            # A deployment leaves alone what the template has not changed, so it would not make it again.
-            yield Finding(
-                name, WRONG, f"What the stack made does not exist any more: {sentence(str(error))} {_MAKE_AGAIN}"
-            )
-        else:
-            yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
+        yield Finding(name, UNKNOWN, f"These credentials cannot look: {error}")
     except BotoCoreError as error:
         yield Finding(name, UNKNOWN, f"This cannot be seen from here: {error}")
+    except Exception as error:
+        # Nobody has foreseen it, and the other checks are worth as much without this one.
+        text = f"This check failed, for which Baton is to blame: {type(error).__name__}: {error}"
+        yield Finding(name, UNKNOWN, text)
 
 
 # --- before deploying -------------------------------------------------------------------------------------------------
@@ -250,6 +280,12 @@ def check_plan(patient: Patient) -> Iterator[Finding]:
 
 def check_runs(patient: Patient) -> Iterator[Finding]:
     """Whether runs are under way, which is nothing wrong."""
+    running = _look_at(patient, "runs", "TrainingRunMachine", lambda _: patient.executions)
+    left = _look_at(patient, "runs", "Table", lambda _: patient.not_cleaned_up)
+    missing = [each for each in (running, left) if isinstance(each, Finding)]
+    if missing:
+        yield from missing
+        return
     count = patient.runs_under_way
     words = f"{count} under way; docs/operations.md lists what must not change meanwhile" if count else "none under way"
     yield Finding("runs", OK, words)
@@ -258,7 +294,13 @@ def check_runs(patient: Patient) -> Iterator[Finding]:
 def check_bucket(patient: Patient) -> Iterator[Finding]:
     """The run bucket tells EventBridge of uploads and keeps versions."""
     bucket, s3 = patient.outputs["RunBucketName"], patient.client("s3")
-    present = s3.get_bucket_notification_configuration(Bucket=bucket)
+    try:
+        present = s3.get_bucket_notification_configuration(Bucket=bucket)
+    except ClientError as error:
+        if not is_gone(error):
+            raise
+        yield _no_bucket(patient, bucket)
+        return
     # The call replaces the whole configuration, so that of others in the bucket is given again.
     whole = {k: v for k, v in present.items() if k != "ResponseMetadata"} | {"EventBridgeConfiguration": {}}
     yield judge(
@@ -278,38 +320,55 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
     )
 
 
+def _no_bucket(patient: Patient, bucket: str) -> Finding:
+    if "RunBucket" in patient.resources:
+        return _missing(patient, "bucket", Missing("RunBucket", bucket))
+    text = f"{bucket}, which the stack has not made, does not exist any more."
+    return _deployed_again(patient, "bucket", WRONG, text, "ExistingBucketName=BUCKET")
+
+
 def check_rules(patient: Patient) -> Iterator[Finding]:
     """Every EventBridge rule of the stack is enabled."""
-    events = patient.client("events")
-    for logical_id, name in sorted(patient.resources.items()):
+    for logical_id in sorted(patient.resources):
         if logical_id.endswith("Rule"):
-            rule = name.rpartition("/")[2]
-            yield judge(
-                "rule",
-                events.describe_rule(Name=rule)["State"].startswith("ENABLED"),
-                f"{logical_id} is enabled",
-                f"{logical_id} is disabled.",
-                f"aws events enable-rule --name {rule} {patient.here}",
-            )
+            yield _look_at(patient, "rule", logical_id, partial(_rule, patient, logical_id))
+
+
+def _rule(patient: Patient, logical_id: str, physical_id: str) -> Finding:
+    rule = physical_id.rpartition("/")[2]
+    return judge(
+        "rule",
+        patient.client("events").describe_rule(Name=rule)["State"].startswith("ENABLED"),
+        f"{logical_id} is enabled",
+        f"{logical_id} is disabled.",
+        f"aws events enable-rule --name {rule} {patient.here}",
+    )
 
 
 def check_queue(patient: Patient) -> Iterator[Finding]:
     """Nothing waits in the dead-letter queue, and the outcome queue is read."""
+    yield _look_at(patient, "dead letters", "DeadLetterQueue", lambda _: _dead_letters(patient))
+    yield _look_at(patient, "queue mapping", "OutcomeQueueMapping", partial(_mapping, patient))
+
+
+def _dead_letters(patient: Patient) -> Finding:
     count = patient.messages_in("DeadLetterQueueUrl")
-    yield judge(
+    return judge(
         "dead letters",
         count == 0,
         "none",
         f"{counted(count, 'event')} could not be handled (docs/operations.md).",
         f"{COMMANDS}baton redrive {patient.this_stack}",
     )
-    mapping = patient.resources["OutcomeQueueMapping"]
+
+
+def _mapping(patient: Patient, mapping: str) -> Finding:
     state = patient.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
     if state.endswith("ing"):
         # Creating, Enabling, Updating, Disabling, Deleting: Lambda takes no change of it before that is over.
-        yield Finding("queue mapping", UNKNOWN, f"The mapping is {state}; look again in a while.", patient.look_again)
-        return
-    yield judge(
+        text = f"The mapping is {state}; look again in a while."
+        return Finding("queue mapping", UNKNOWN, text, patient.look_again)
+    return judge(
         "queue mapping",
         state == "Enabled",
         state,
@@ -322,7 +381,8 @@ def check_role(patient: Patient) -> Iterator[Finding]:
     """SageMaker may assume the role of the jobs."""
     arn = patient.outputs["SageMakerRoleArn"]
     name, account = arn.rpartition("/")[2], arn.split(":")[4]
-    trust = patient.client("iam").get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+    with patient.resource("SageMakerRole"):
+        trust = patient.client("iam").get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
     document = json.loads(trust) if isinstance(trust, str) else trust
     yield judge(
         "role",
@@ -405,7 +465,8 @@ def check_cluster(patient: Patient) -> Iterator[Finding]:
 
 
 def _no_cluster(patient: Patient, text: str) -> Finding:
-    if patient.deployed:
+    # The stack has the cluster of its own parameter, whatever somebody else asks about.
+    if patient.deployed and patient.cluster in ("", patient.settings.kfp_cluster):
         return _replaced(patient, "cluster", text, "EksClusterName=NAME")
     return Finding("cluster", WRONG, text, f"aws eks list-clusters {patient.here}")
 
@@ -545,15 +606,15 @@ def _no_kubeflow(patient: Patient, settings: Settings, error: BatonError) -> Fin
             return unusable
     if _may_be_another(patient, settings) and _is_not_seen(error):
         return Finding("kubeflow pipelines", UNKNOWN, f"Not seen from here: {text}", _look_through_forward(patient))
-    if secret and (isinstance(error, KfpRefused) or str(error).startswith(LOGIN_PAGE)):
+    if secret and (wants_credentials(error) or str(error).startswith(LOGIN_PAGE)):
         return Finding("kubeflow pipelines", WRONG, f"{sentence(text)} {_WHAT_IS_TAKEN}", _put_secret(patient, secret))
     if patient.kfp_url and isinstance(error, KfpUnavailable) and not _is_silent(error):
         return _unwell(patient, settings, text, error)
-    if patient.kfp_url and not isinstance(error, KfpRefused):
+    if patient.kfp_url and not wants_credentials(error):
         return _nobody_there(patient, text, error)
     if _was_reached(error):
         return _unwell(patient, settings, text, error)
-    if isinstance(error, KfpRefused):
+    if wants_credentials(error):
         return _replaced(patient, "kubeflow pipelines", text, "KfpSecretArn=ARN")
     return _deployed_again(patient, "kubeflow pipelines", WRONG, text, "KfpUrl=URL")
 
@@ -570,7 +631,8 @@ def _may_be_another(patient: Patient, settings: Settings) -> bool:
 
 def _is_not_seen(error: BatonError) -> bool:
     """Return whether no Kubeflow Pipelines was found: nobody was reached, or somebody else has answered."""
-    return isinstance(error.__cause__, Unreached) or str(error).startswith(_SOMEBODY_ELSES)
+    refused = isinstance(error, KfpRefused)
+    return refused or isinstance(error.__cause__, Unreached) or str(error).startswith(_SOMEBODY_ELSES)
 
 
 _SOMEBODY_ELSES = (TLS_FAILED, LOGIN_PAGE, NO_API, NOT_THE_API)
@@ -686,6 +748,9 @@ def _unusable_secret(patient: Patient, arn: str) -> Finding | None:
 def _nobody_there(patient: Patient, text: str, error: BatonError) -> Finding:
     """Say that Kubeflow Pipelines does not answer at the URL that was given, which no deployment changes."""
     silent = _is_silent(error)
+    if str(error).startswith(NO_URL):
+        again = f"{COMMANDS}baton doctor {patient.this_stack} --kfp-url URL"
+        return Finding("kubeflow pipelines", WRONG, text, again)
     parts = urlsplit(patient.kfp_url)
     local = silent and parts.hostname in ("localhost", "127.0.0.1", "::1")
     said = f"{'Nobody answers' if silent else 'There is no Kubeflow Pipelines'} at {patient.kfp_url}: {text}"

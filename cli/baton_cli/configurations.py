@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Configurations:
 
         A stack that no configuration has gets one of its name: where it has none, SAM starts with an empty one.
         """
-        named = f"--config-env {self.name_of(account)} {account.this_stack}"
+        named = f"--config-env {shlex.quote(self.name_of(account))} {account.this_stack}"
         return named if self.of(account.stack_name, account.region) else f"{named} {self._common}"
 
     def name_of(self, account: Account) -> str:

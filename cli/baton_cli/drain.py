@@ -129,8 +129,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(chosen: argparse.Namespace) -> int:
     try:
         account = Account.chosen(chosen)
-        if "StateMachineArn" not in account.outputs:
-            return refuse(f"There is no stack {account.stack_name} in {account.region} that could be drained.")
+        if not account.whole:
+            return refuse(account.not_whole)
         left = Drain(account, chosen.timeout, chosen.calm, stack_stays=chosen.stack_stays).run(chosen.stop)
     except NoRegion as error:
         return refuse(str(error))

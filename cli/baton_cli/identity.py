@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator
 
 from botocore.exceptions import (
@@ -49,7 +50,9 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
         return
     if doubt:
         yield doubt
-    yield Finding("identity", OK, f"{arn.split(':')[5].rpartition('/')[2]} of {arn.split(':')[4]} in {patient.region}")
+    _, partition, _, _, account, who = arn.split(":", 5)
+    place = f"{patient.region}, partition {partition}"
+    yield Finding("identity", OK, f"{who.rpartition('/')[2]} of {account} in {place}")
 
 
 def _doubt_region(patient: Patient) -> Finding | None:
@@ -76,7 +79,7 @@ def _mend_region(patient: Patient) -> str:
     [region] = difflib.get_close_matches(patient.region, regions(), n=1) or ["REGION"]
     if patient.origin.region == "--region":
         chosen = f"{patient.as_chosen}{patient.as_asked}"
-        return f"{COMMANDS}baton doctor --stack-name {patient.stack_name} --region {region}{chosen}"
+        return f"{COMMANDS}baton doctor --stack-name {shlex.quote(patient.stack_name)} --region {region}{chosen}"
     if patient.origin.region:
         return f"export {patient.origin.region}={region}"
     return f"aws configure set region {region}{patient.as_chosen}"

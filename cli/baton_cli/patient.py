@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from baton.catalogue import Catalogue, Pipeline
 from baton.settings import Settings
-from baton_cli.account import COMMANDS, Account, Origin
+from baton_cli.account import COMMANDS, MACHINE, Account, Origin, is_gone
 from baton_cli.configurations import Configurations
 from baton_cli.drained import between_runs
 from baton_local.regions import partitions
@@ -31,6 +32,15 @@ class Finding:
     state: str
     detail: str
     mend: str = ""
+
+
+class Missing(Exception):
+    """Something that the stack made is there no more, or the stack has no such thing; then ``physical_id`` is empty."""
+
+    def __init__(self, logical_id: str, physical_id: str = "") -> None:
+        super().__init__(f"{logical_id} is missing.")
+        self.logical_id = logical_id
+        self.physical_id = physical_id
 
 
 class Patient(Account):
@@ -93,20 +103,37 @@ class Patient(Account):
 
     @property
     def deployed(self) -> bool:
-        """Whether there is a stack that was deployed to its end once, and that can be seen."""
+        """Whether there is a whole stack of Baton's, and it can be seen."""
         try:
-            return bool(self.outputs)
+            return self.whole
         except (ClientError, BotoCoreError):
             return False
 
+    @contextmanager
+    def resource(self, logical_id: str) -> Iterator[str]:
+        """Give the physical id of what the stack made; raises Missing where there is none, or its service says so."""
+        physical_id = self.resources.get(logical_id, "")
+        if not physical_id:
+            raise Missing(logical_id)
+        try:
+            yield physical_id
+        except ClientError as error:
+            if is_gone(error):
+                raise Missing(logical_id, physical_id) from error
+            raise
+
     @cached_property
     def launcher(self) -> Mapping[str, Any]:
-        """The configuration of the function that launches pipelines, in the version that the state machine calls."""
-        function = self.resources["LaunchPipelineFunction"]
-        machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=self.outputs["StateMachineArn"])
+        """The configuration of the function that launches pipelines, in the version that the state machine calls.
+
+        Raises Missing where somebody has deleted one of the two.
+        """
+        with self.resource("TrainingRunMachine") as arn:
+            machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=arn)
         called = {name: version for version, name in _VERSION.findall(machine["definition"])}
-        wanted = called.get(function, function)
-        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
+        with self.resource("LaunchPipelineFunction") as function:
+            wanted = called.get(function, function)
+            answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
         return answer
 
     @cached_property
@@ -115,9 +142,19 @@ class Patient(Account):
         return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
 
     @cached_property
+    def executions(self) -> list[str]:
+        """The ARNs of the runs that have not ended."""
+        return self.running(MACHINE)
+
+    @cached_property
+    def not_cleaned_up(self) -> list[str]:
+        """The ARNs of the runs that were not cleaned up to the end."""
+        return [row["execution_arn"] for row in self.unfinished()]
+
+    @property
     def runs_under_way(self) -> int:
         """How many runs have not ended, or were not cleaned up to the end; raises botocore's errors."""
-        return len({*self.running("StateMachineArn"), *(row["execution_arn"] for row in self.unfinished())})
+        return len({*self.executions, *self.not_cleaned_up})
 
     def deploy(self, *parameters: str) -> str:
         """Return the command that deploys again, with some parameters changed and the others as they are."""
@@ -130,6 +167,41 @@ class Patient(Account):
     def deploy_first(self) -> str:
         """Return the command that deploys for the first time, and asks for the parameters."""
         return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
+
+    def restore(self, table: str) -> str:
+        """Return the command that restores a deleted table under its own name, but for what is no data, such as TTL.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/PointInTimeRecovery_Howitworks.html
+        """
+        latest = shlex.quote("sort_by(BackupSummaries, &BackupCreationDateTime)[-1].BackupArn")
+        kept = f"aws dynamodb list-backups --table-name {table} --backup-type SYSTEM --query {latest} {self.here}"
+        steps = (
+            f"backup=$({kept} --output text)",
+            f'aws dynamodb restore-table-from-backup --target-table-name {table} --backup-arn "$backup" {self.here}',
+            f"aws dynamodb wait table-exists --table-name {table} {self.here}",
+        )
+        return " && ".join(steps)
+
+    def make_again(self) -> str:
+        """Return the command that makes again whatever of the stack somebody deleted, by a drift-aware change set.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html and, on what was
+        deleted, Scenario 3 of
+        https://aws.amazon.com/blogs/devops/safely-handle-configuration-drift-with-cloudformation-drift-aware-change-sets/
+        """
+        # A name of its own, since a change set that failed keeps its name; and a parameter that is not named would
+        # get its default.
+        same = "".join(f" ParameterKey={name},UsePreviousValue=true" for name in sorted(self.parameters))
+        steps = (
+            'change="again-$(date +%s)"',
+            f'aws cloudformation create-change-set {self.this_stack} --change-set-name "$change" '
+            "--use-previous-template --deployment-mode REVERT_DRIFT "
+            f"--capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND{' --parameters' if same else ''}{same}",
+            f'aws cloudformation wait change-set-create-complete {self.this_stack} --change-set-name "$change"',
+            f'aws cloudformation execute-change-set {self.this_stack} --change-set-name "$change"',
+            f"aws cloudformation wait stack-update-complete {self.this_stack}",
+        )
+        return " && ".join(steps)
 
     def _sam_deploy(self, *parameters: str) -> str:
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""

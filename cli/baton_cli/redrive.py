@@ -75,8 +75,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(chosen: argparse.Namespace) -> int:
     try:
         account = Account.chosen(chosen)
-        if "DeadLetterQueueUrl" not in account.outputs:
-            return refuse(f"There is no stack {account.stack_name} in {account.region}.")
+        if not account.whole:
+            return refuse(account.not_whole)
         return redrive(account, chosen.dry_run, chosen.discard)
     except NoRegion as error:
         return refuse(str(error))

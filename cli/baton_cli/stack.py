@@ -5,11 +5,13 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from baton_cli.account import MACHINE
 from baton_cli.patient import OK, WRONG, Finding, Patient, sentence
 
 WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"})
@@ -45,7 +47,10 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
     if patient.stack is None:
         yield Finding("stack", WRONG, f"There is no stack {name} in {patient.region}.", patient.deploy_first())
         return
-    status = patient.stack["StackStatus"]
+    status = patient.status
+    if _is_foreign(patient):
+        yield _foreign(patient)
+        return
     if status in WELL:
         yield Finding("stack", OK, f"{name} is {status}")
         return
@@ -55,6 +60,18 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
     parts = [f"{name} is {status}.", *reasons, _EXPLANATIONS.get(status, "") if explained else ""]
     mend = _mend_stack(patient, status, list(failed))
     yield Finding("stack", WRONG, " ".join(part for part in parts if part), mend)
+
+
+def _is_foreign(patient: Patient) -> bool:
+    """Return whether a stack that was complete once lacks what every complete stack of Baton's has."""
+    complete_once = patient.status.startswith(("UPDATE_", "IMPORT_")) or patient.status in WELL
+    return MACHINE not in patient.outputs and (complete_once or bool(patient.outputs))
+
+
+def _foreign(patient: Patient) -> Finding:
+    text = f"{patient.stack_name} is no stack of Baton's: it has no output {MACHINE}. This lists those that have one."
+    query = shlex.quote(f"Stacks[?Outputs[?OutputKey=='{MACHINE}']].StackName")
+    return Finding("stack", WRONG, text, f"aws cloudformation describe-stacks --query {query} {patient.here}")
 
 
 def _failed(patient: Patient, status: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import botocore.session
+import jmespath
 import pytest
 import yaml
 from botocore import xform_name
@@ -109,6 +110,11 @@ def aws(kfp_url: str) -> FakeAws:
         "LaunchPipelineFunction": "baton-launch",
         "OutcomeQueueMapping": "11111111-2222-3333-4444-555555555555",
         "PodIdentity": "a-1",
+        "RunBucket": "run-bucket",
+        "TrainingRunMachine": MACHINE,
+        "Table": "baton-table",
+        "DeadLetterQueue": "https://sqs/dead",
+        "SageMakerRole": "jobs",
         "RunBucketPolicy": "run-bucket",
     }
     environment = {
@@ -194,6 +200,18 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
     ]
     assert the(findings, "kubeflow pipelines", OK).detail == "2.17.0, single-user, direct"
     assert not any(finding.mend for finding in findings)
+
+
+@pytest.mark.parametrize("region", [REGION, "eu-wset-1"])
+def test_a_stacks_name_stays_one_word_of_every_command(aws: FakeAws, region: str) -> None:
+    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
+    patient = Patient(aws, region, "my; stack", doctor.packaged(), origin=Origin("--region"), configurations=SAMCONFIG)
+    mends = [finding.mend for finding in examine(patient) if "my; stack" in finding.mend]
+    assert mends
+    for mend in mends:
+        words = shlex.split(mend)
+        assert words[words.index("--stack-name") + 1] == "my; stack"
+        assert "--config-env" not in words or words[words.index("--config-env") + 1] == "my; stack"
 
 
 def test_the_plan_tells_what_costs(aws: FakeAws) -> None:
@@ -335,12 +353,102 @@ def test_a_service_that_cannot_be_reached_is_unknown(aws: FakeAws) -> None:
     assert the(look(aws), "quotas", UNKNOWN)
 
 
-def test_what_somebody_deleted_is_wrong(aws: FakeAws) -> None:
-    aws.answers["iam.get_role"] = refusal("NoSuchEntity", "The role with name jobs cannot be found.")
-    finding = the(look(aws), "role", WRONG)
-    assert "does not exist any more" in finding.detail
-    assert "Make it again by hand under the same name" in finding.detail
-    assert finding.mend == ""
+DELETED = {
+    "RunBucket": ("s3.get_bucket_notification_configuration", "NoSuchBucket", "bucket"),
+    "Table": ("dynamodb.query", "ResourceNotFoundException", "runs"),
+    "TrainingRunMachine": ("stepfunctions.list_executions", "StateMachineDoesNotExist", "runs"),
+    "LaunchPipelineFunction": ("lambda.get_function_configuration", "ResourceNotFoundException", "cluster"),
+    "TrainingJobRule": ("events.describe_rule", "ResourceNotFoundException", "rule"),
+    "DeadLetterQueue": ("sqs.get_queue_attributes", "AWS.SimpleQueueService.NonExistentQueue", "dead letters"),
+    "OutcomeQueueMapping": ("lambda.get_event_source_mapping", "ResourceNotFoundException", "queue mapping"),
+    "SageMakerRole": ("iam.get_role", "NoSuchEntity", "role"),
+}
+"""What somebody may delete, how that is seen, and which line says so."""
+
+
+def delete(aws: FakeAws, logical_id: str) -> str:
+    """Delete something of the stack behind CloudFormation's back; return the physical id that it keeps showing."""
+    operation, code, _ = DELETED[logical_id]
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    [physical] = [each["PhysicalResourceId"] for each in summaries if each["LogicalResourceId"] == logical_id]
+    before = aws.answers[operation]
+
+    def answer(**parameters: Any) -> Any:
+        if logical_id.endswith("Rule") and parameters["Name"] != physical:
+            return before
+        raise refusal(code)
+
+    aws.answers[operation] = answer
+    return physical
+
+
+@pytest.mark.parametrize("logical_id", DELETED)
+def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id: str) -> None:
+    names = {"KfpUrl": "http://kfp", "RunPrefix": "bt-"}
+    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in names.items()]
+    well = len(look(aws))
+    physical_id = delete(aws, logical_id)
+    findings = look(aws)
+    [finding] = [each for each in findings if each.state == WRONG]
+    assert finding.check == DELETED[logical_id][2]
+    assert finding.detail.startswith(f"{logical_id} ({physical_id}) does not exist any more: somebody deleted it. ")
+    _name, create, *others = finding.mend.split(" && ")[3 if logical_id == "Table" else 0 :]
+    command = AwsCommand(create)
+    assert command.parameters["DeploymentMode"] == "REVERT_DRIFT"
+    assert command.parameters["UsePreviousTemplate"] is True
+    assert command.parameters["Parameters"] == [f"ParameterKey={name},UsePreviousValue=true" for name in names]
+    assert [AwsCommand(part).operation for part in others] == [
+        *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
+    ]
+    # The other lines are there, but for those about the same thing.
+    assert len(findings) >= well - 2
+    assert {"rule", "queue mapping", "role"} <= {each.check for each in findings}
+
+
+def test_a_deleted_table_comes_back_with_its_rows(aws: FakeAws) -> None:
+    """Its name is that of the stack's table, so nothing else has to change."""
+    delete(aws, "Table")
+    finding = the(look(aws, profile="my own"), "runs", WRONG)
+    backup, restore, wait, *_ = finding.mend.split(" && ")
+    listing = AwsCommand(backup.removeprefix("backup=$(").removesuffix(" --output text)"))
+    assert listing.parameters == {"TableName": "baton-table", "BackupType": "SYSTEM"}
+    kept = [{"BackupArn": f"arn-{day}", "BackupCreationDateTime": f"2026-07-0{day}T00:00:00Z"} for day in (1, 3, 2)]
+    assert jmespath.search(listing.options["query"], {"BackupSummaries": kept}) == "arn-3"
+    assert AwsCommand(restore).parameters == {"TargetTableName": "baton-table", "BackupArn": "$backup"}
+    assert AwsCommand(wait).operation == "table_exists"
+    assert finding.mend.count(" --profile 'my own'") == 7
+
+
+def test_a_deleted_rule_hides_no_other_that_is_wrong(aws: FakeAws) -> None:
+    aws.answers["events.describe_rule"] = {"State": "DISABLED"}
+    delete(aws, "TrainingJobRule")
+    missing, disabled = [each for each in look(aws) if each.check == "rule"]
+    assert missing.detail.startswith("TrainingJobRule (baton-TrainingJobRule-1A) ")
+    assert disabled.detail == "UploadRule is disabled."
+
+
+def test_what_several_checks_need_is_made_again_once(aws: FakeAws) -> None:
+    delete(aws, "LaunchPipelineFunction")
+    about = [each for each in look(aws) if each.detail.startswith("LaunchPipelineFunction (")]
+    assert [(each.check, each.state, bool(each.mend)) for each in about] == [
+        ("cluster", WRONG, True),
+        ("kfp", UNKNOWN, False),
+    ]
+
+
+def test_a_bucket_of_ones_own_that_is_gone_is_replaced(aws: FakeAws) -> None:
+    delete(aws, "RunBucket")
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "RunBucket"]
+    assert the(look(aws), "bucket", WRONG).mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
+
+
+def test_what_the_stack_never_had_is_deployed(aws: FakeAws) -> None:
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "OutcomeQueueMapping"]
+    finding = the(diagnose(aws), "queue mapping", UNKNOWN)
+    assert finding.detail.startswith("The stack has no OutcomeQueueMapping, ")
+    assert finding.mend == DEPLOY
 
 
 # --- region and credentials -------------------------------------------------------------------------------------------
@@ -363,7 +471,7 @@ def doctors_regions(partition: str) -> list[str]:
 @pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
 def test_credentials_of_the_regions_partition_are_well(aws: FakeAws, region: str, partition: str) -> None:
     aws.answers["sts.get_caller_identity"] = asked_in(region, partition)
-    assert the(look(aws, region), "identity", OK).detail == f"u of {ACCOUNT} in {region}"
+    assert the(look(aws, region), "identity", OK).detail == f"u of {ACCOUNT} in {region}, partition {partition}"
 
 
 @pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws"), ("eu-west-1", "aws-cn")])
@@ -529,14 +637,81 @@ def steps_of(command: str) -> list[str]:
     return steps
 
 
+def was_complete(status: str) -> bool:
+    """Whether a stack has once been complete for certain, so that it has its outputs."""
+    return status in stack.WELL or status.startswith(("UPDATE_", "IMPORT_"))
+
+
+@pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_every_status_of_a_stack_leads_on(aws: FakeAws, status: str) -> None:
+def test_every_status_of_a_stack_leads_on(aws: FakeAws, status: str, complete: bool) -> None:
     failed_ones(aws, status if status == "DELETE_FAILED" else "UPDATE_FAILED")
-    stack_of(aws).update(StackStatus=status, Outputs=[])
+    stack_of(aws).update(StackStatus=status)
+    if not complete and not was_complete(status):
+        stack_of(aws).update(Outputs=[])
     finding = the(look(aws), "stack", OK if status in stack.WELL else WRONG)
     assert steps_of(finding.mend) == LEADS_ON[status]
     if finding.mend:
         understood(finding.mend)
+
+
+def take_apart(aws: FakeAws, listed: bool) -> None:
+    """Delete most of what a stack has made, as CloudFormation does; it may still list that."""
+    [*gone, _last] = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    if not listed:
+        aws.answers["cloudformation.list_stack_resources"] = {"StackResourceSummaries": []}
+    for each in gone:
+        each["ResourceStatus"] = "DELETE_COMPLETE"
+    for operation in ("events.describe_rule", "lambda.get_event_source_mapping", "sqs.get_queue_attributes"):
+        aws.answers[operation] = refusal("ResourceNotFoundException")
+    aws.answers["iam.get_role"] = refusal("NoSuchEntity")
+    aws.answers["s3.get_bucket_versioning"] = refusal("NoSuchBucket")
+    aws.answers["stepfunctions.describe_state_machine"] = refusal("StateMachineDoesNotExist")
+    aws.answers["stepfunctions.list_executions"] = refusal("StateMachineDoesNotExist")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("status", [each for each in STATUSES if each.startswith(("DELETE_", "ROLLBACK_"))])
+def test_a_stack_that_is_taken_apart_is_told_once_though_it_has_its_outputs(
+    aws: FakeAws, status: str, listed: bool
+) -> None:
+    stack_of(aws).update(StackStatus=status)
+    take_apart(aws, listed)
+    [finding] = [each for each in look(aws) if each.state != OK]
+    assert (finding.check, finding.state) == ("stack", WRONG)
+    assert "by hand" not in finding.detail
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("listed", [True, False])
+def test_whatever_is_gone_no_check_ends_the_others(
+    aws: FakeAws, health: dict[str, Any], status: str, listed: bool
+) -> None:
+    stack_of(aws).update(StackStatus=status)
+    take_apart(aws, listed)
+    shuts_user_out(with_runs_under_way(aws), health)
+    assert the(look(aws), "stack", OK if status in stack.WELL else WRONG)
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_a_stack_of_others_is_left_alone(aws: FakeAws, status: str) -> None:
+    stack_of(aws).update(StackStatus=status, Outputs=[{"OutputKey": "VpcId", "OutputValue": "vpc-1"}])
+    [finding] = [each for each in look(aws) if each.state != OK]
+    assert finding.detail.startswith("baton is no stack of Baton's: it has no output StateMachineArn.")
+    assert (finding.check, finding.state) == ("stack", WRONG)
+    command = AwsCommand(finding.mend)
+    found = jmespath.search(command.options["query"], {"Stacks": [{**stack_of(aws), "StackName": "theirs"}, BATONS]})
+    assert (command.operation, found) == ("describe_stacks", ["mine"])
+
+
+BATONS = {"StackName": "mine", "Outputs": [{"OutputKey": "StateMachineArn", "OutputValue": MACHINE}]}
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_with_its_name(aws: FakeAws) -> None:
+    aws.answers["iam.get_role"] = {}
+    findings = look(aws)
+    assert "KeyError: 'Role'" in the(findings, "role", UNKNOWN).detail
+    assert the(findings, "kubeflow pipelines", OK)
 
 
 def failed_ones(aws: FakeAws, status: str) -> None:
@@ -563,7 +738,7 @@ def test_a_deletion_whose_failures_cannot_be_seen_shows_its_events(aws: FakeAws)
 
 def test_a_rollback_that_failed_says_what_keeps_it(aws: FakeAws) -> None:
     failed_ones(aws, "UPDATE_FAILED")
-    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED", Outputs=[])
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
     assert " Topic: Topic is in use. Queue: " in the(look(aws), "stack", WRONG).detail
 
 
@@ -587,7 +762,7 @@ def heeded_by(service: str, waiter: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("status", ENDS)
 def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status: str) -> None:
-    stack_of(aws).update(StackStatus=status, Outputs=[])
+    stack_of(aws).update(StackStatus=status)
     finding = the(look(aws), "stack", WRONG)
     command = AwsCommand(finding.mend)
     assert command.waits
@@ -601,7 +776,10 @@ def test_an_operation_under_way_is_waited_for_until_it_ends(aws: FakeAws, status
 
 def test_a_cluster_that_does_not_exist(aws: FakeAws) -> None:
     aws.answers["eks.describe_cluster"] = refusal("ResourceNotFoundException")
-    assert the(look(aws), "cluster", WRONG).mend.endswith("--parameter-overrides EksClusterName=NAME")
+    for asked in ("", "flow"):
+        mend = the(look(aws, cluster=asked), "cluster", WRONG).mend
+        assert mend.endswith("--parameter-overrides EksClusterName=NAME")
+    assert the(look(aws, cluster="flwo"), "cluster", WRONG).mend == f"aws eks list-clusters --region {REGION}"
     aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack with id baton does not exist")
     assert the(look(aws, cluster="flow"), "cluster", WRONG).mend == f"aws eks list-clusters --region {REGION}"
 
@@ -987,6 +1165,22 @@ def test_what_answers_badly_at_the_given_url_is_mended_there(
     assert finding.mend == f"curl -v {kfp_url}"
 
 
+UNREADABLE = ["http://[::1", "http://kfp:88888", "kfp:8888", "http://"]
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+def test_a_given_url_that_is_none_is_given_again(aws: FakeAws, url: str) -> None:
+    finding = the(look(aws, kfp_url=url), "kubeflow pipelines", WRONG)
+    assert "The URL must begin with http:// or https:// and name a host, not be" in finding.detail
+    assert finding.mend == f"{AGAIN} --kfp-url URL"
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+def test_a_deployed_url_that_is_none_is_deployed_again(aws: FakeAws, url: str) -> None:
+    variables_of(aws)["BATON_KFP_URL"] = url
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" KfpUrl=URL")
+
+
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:kfp-AbCdEf"
 
 
@@ -1042,12 +1236,52 @@ def test_a_private_kubeflow_is_not_seen_from_here(aws: FakeAws) -> None:
     assert mend.startswith(forward.replace("flows", "kubeflow"))
 
 
+OTHERS_HEALTH: list[dict[str, Any]] = [{}, {"status": "ok"}, {"tag_name": 5}]
+
+
+@pytest.mark.parametrize("body", OTHERS_HEALTH)
+def test_who_is_healthy_need_not_be_kubeflow(aws: FakeAws, health: dict[str, Any], kfp_url: str, body: Any) -> None:
+    health.update(body=body)
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" KfpUrl=URL")
+    finding = the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert finding.detail.startswith(f"There is no Kubeflow Pipelines at {kfp_url}: KfpMisconfigured: ")
+
+
+PLAIN = ["Forbidden"]
+"""An answer without an object, as of a load balancer."""
+
+
+@pytest.mark.parametrize("status", [400, 405, 418])
+@pytest.mark.parametrize("secret", ["", SECRET])
+def test_what_is_refused_whoever_asks_needs_no_secret(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str, status: int, secret: str
+) -> None:
+    variables_of(aws)["BATON_KFP_SECRET_ARN"] = secret
+    aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
+    health.update(status=status, body={"message": "no"})
+    assert the(look(aws), "kubeflow pipelines", WRONG).mend.endswith(" --parameter-overrides KfpUrl=URL")
+    assert the(look(aws, kfp_url=kfp_url), "kubeflow pipelines", WRONG).mend == f"curl -v {kfp_url}"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_seen_through_a_forwarded_port_is_certain(
+    aws: FakeAws, health: dict[str, Any], kfp_url: str, status: int
+) -> None:
+    health.update(status=status, body={"message": "no"})
+    finding = the(look(in_a_vpc(aws), kfp_url=kfp_url), "kubeflow pipelines", WRONG)
+    assert finding.mend.endswith(" --parameter-overrides KfpSecretArn=ARN")
+
+
 THROUGH = "(kubectl port-forward --namespace kubeflow service/ml-pipeline 8888 & "
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")],
+    [
+        *((200, "<html>Log in"), (302, "elsewhere"), (404, "nothing here"), (404, {"kind": "Status"}), (200, "hello")),
+        *((401, {"message": "who are you?"}), (403, PLAIN), (400, {"message": "Bad request"}), (405, PLAIN)),
+        *((200, body) for body in OTHERS_HEALTH),
+    ],
 )
 @pytest.mark.parametrize("secret", ["", "arn:secret"])
 def test_what_else_has_a_private_kubeflows_name_here_says_nothing_about_the_functions(
@@ -1058,7 +1292,7 @@ def test_what_else_has_a_private_kubeflows_name_here_says_nothing_about_the_func
     aws.answers["secretsmanager.get_secret_value"] = {"SecretString": "hush-hush"}
     health.update(status=status, body=body)
     finding = the(look(in_a_vpc(aws)), "kubeflow pipelines", UNKNOWN)
-    assert finding.detail.startswith("Not seen from here: KfpMisconfigured: ")
+    assert re.match("Not seen from here: Kfp(Misconfigured|Refused): ", finding.detail)
     assert finding.mend.startswith(THROUGH)
 
 

@@ -418,3 +418,17 @@ def test_a_message_that_comes_again_is_told_once(aws: FakeAws, capsys: pytest.Ca
     aws.answers["sqs.change_message_visibility_batch"] = {}
     assert redrive(Account(aws, REGION, "baton"), dry_run=True) == 1
     assert "\n1 event in the dead-letter queue" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["drain", "redrive"])
+@pytest.mark.parametrize("status", ["DELETE_FAILED", "DELETE_IN_PROGRESS", "ROLLBACK_FAILED"])
+def test_a_stack_that_is_taken_apart_is_left_to_doctor(
+    command: FakeAws, capsys: pytest.CaptureFixture[str], verb: str, status: str
+) -> None:
+    """The rule, the janitor or the state machine may have gone already."""
+    command.answers["cloudformation.describe_stacks"]["Stacks"][0]["StackStatus"] = status
+    command.answers["cloudformation.list_stack_resources"] = {"StackResourceSummaries": []}
+    assert main([verb, "--region", REGION]) == 2
+    said = capsys.readouterr().err
+    assert f"The stack baton in {REGION} is {status}. " in said
+    assert f".venv/bin/baton doctor --stack-name baton --region {REGION}" in said

@@ -156,6 +156,20 @@ def test_newer_and_unknown_servers_pass(tag):
     assert World(tag=tag).client.require_version().tag == tag
 
 
+@pytest.mark.parametrize("body", [{}, {"status": "ok"}, {"tag_name": 5}, {"multi_user": "no"}])
+def test_what_another_server_says_of_its_health_is_not_kubeflows(world, body):
+    world.script = [answering(as_json(body))]
+    with pytest.raises(KfpMisconfigured, match="The answer is not the API's: /healthz tells no tag_name"):
+        world.client.require_version()
+
+
+@pytest.mark.parametrize("body", [{"multi_user": True}, {"tag_name": "2.17.0"}, {"commit_sha": "c0ffee"}])
+def test_a_server_that_tells_a_part_is_kubeflow(world, body):
+    world.script = [answering(as_json(body))]
+    health = world.client.require_version()
+    assert (health.tag, health.multi_user) == (body.get("tag_name", ""), body.get("multi_user", False))
+
+
 # --- states -----------------------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,11 @@ def is_busy(error: Exception) -> bool:
     return str(error).startswith(tuple(f"{_ANSWERED} {status}:" for status in _BUSY))
 
 
+def wants_credentials(error: Exception) -> bool:
+    """Return whether an error of ``read_answer`` says that the server wants to know who asks, or lets others in."""
+    return isinstance(error, KfpRefused) and str(error).startswith(tuple(f"{_ANSWERED} {each}:" for each in (401, 403)))
+
+
 def _require_api(answer: Answer) -> None:
     if 300 <= answer.status < 400:
         # Without its query, which carries the login's state.

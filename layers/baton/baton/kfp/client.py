@@ -17,7 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from baton.errors import KfpMisconfigured, KfpRefused, KfpTooOld, KfpUnavailable, LaunchUncertain
 from baton.kfp.access import Access, NoAccess
-from baton.kfp.answers import NO_API, may_be_for_old_credentials, read_answer
+from baton.kfp.answers import NO_API, NOT_THE_API, may_be_for_old_credentials, read_answer
 from baton.kfp.models import Experiment, Health, PipelineRef, Run, Version
 from baton.kfp.transport import Answer, Request, Sends, Unanswered, Unreached
 
@@ -67,12 +67,15 @@ class KfpClient:
     # --- the server ---------------------------------------------------------------------------------------------------
 
     def health(self) -> Health:
-        """Return the server's version and mode, as it tells them now."""
+        """Return the server's version and mode, as it tells them now; raise KfpMisconfigured if it is another's."""
         answer = self._get("/healthz")
         if answer is None:
             raise KfpMisconfigured(f"{NO_API}: /healthz is not found.")
-        self._health = Health.read(answer)
-        return self._health
+        health = Health.read(answer)
+        if health is None:
+            raise KfpMisconfigured(f"{NOT_THE_API}: /healthz tells no tag_name, commit_sha or multi_user.")
+        self._health = health
+        return health
 
     def require_version(self) -> Health:
         """Return the server's health; raise KfpTooOld for a release before MINIMUM_VERSION.

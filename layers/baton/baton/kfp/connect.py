@@ -22,6 +22,7 @@ PROXIED_SERVICE = "ml-pipeline:http"
 """The KFP API's service and its port's name, as the path of the proxy and RBAC call it."""
 
 
+NO_URL = "The URL must begin with http:// or https:// and name a host"
 UNREADABLE_AUTHORITY = "Nobody can read the certificate authority of the cluster"
 
 
@@ -49,9 +50,8 @@ def connect(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
 
 def _direct(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
     url = config.kfp_url.rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise KfpMisconfigured(f"The URL must begin with http:// or https://, not be {config.kfp_url!r}.")
+    if not _names_a_host(url):
+        raise KfpMisconfigured(f"{NO_URL}, not be {config.kfp_url!r}.")
     access: Access = NoAccess()
     if config.kfp_secret_arn:
         access = SecretAccess(clients("secretsmanager"), config.kfp_secret_arn)
@@ -62,6 +62,15 @@ def _direct(config: Settings, clients: Callable[[str], Any]) -> KfpClient:
         user=config.kfp_user,
         run_page=lambda run_id: f"{url}/#/runs/details/{run_id}",
     )
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Only whoever asks for the port learns that it is none.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _through_eks(config: Settings, clients: Callable[[str], Any]) -> KfpClient:

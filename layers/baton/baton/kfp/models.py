@@ -11,6 +11,9 @@ from typing import Any
 
 from baton.kfp.states import RunState, is_terminal
 
+_TOLD = {"tag_name": str, "commit_sha": str, "multi_user": bool}
+"""What ``/healthz`` has, in KFP's own words: its handler writes all three, its published API has ``multi_user``."""
+
 
 @dataclass(frozen=True)
 class Health:
@@ -21,9 +24,12 @@ class Health:
     multi_user: bool
 
     @classmethod
-    def read(cls, answer: Mapping[str, Any]) -> Health:
-        """Read an answer of ``/healthz``."""
-        return cls(str(answer.get("tag_name", "")), str(answer.get("commit_sha", "")), bool(answer.get("multi_user")))
+    def read(cls, answer: Mapping[str, Any]) -> Health | None:
+        """Read an answer of ``/healthz``; None where it tells nothing that KFP tells, as of another server."""
+        told = {name: answer[name] for name, kind in _TOLD.items() if isinstance(answer.get(name), kind)}
+        return (
+            cls(told.get("tag_name", ""), told.get("commit_sha", ""), told.get("multi_user", False)) if told else None
+        )
 
 
 @dataclass(frozen=True)
