@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -15,11 +16,15 @@ from baton.settings import settings
 
 
 @lambda_entry
-def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Make one round over the run rows; return what it looked at and started."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Make one round over the run rows; return what it looked at and started.
+
+    ``event`` is that of the schedule, with its ``time``; without one, nobody is taken to try again.
+    """
     items = DynamoItems.named(settings().table)
     janitor = Janitor(Runs(items), client("stepfunctions"), settings().clean_up_machine_arn, items.now)
-    made = janitor.make_round(context.get_remaining_time_in_millis, _tell)
+    asked_at = datetime.fromisoformat(event["time"]).timestamp() if "time" in event else None
+    made = janitor.make_round(context.get_remaining_time_in_millis, _tell, asked_at)
     # Of whole rounds only: an alarm tells of a janitor that makes none.
     count("JanitorRound")
     logger.info("The janitor has made its round.", extra=made.as_dict())

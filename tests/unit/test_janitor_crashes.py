@@ -65,6 +65,7 @@ class World:
         self.started: dict[str, dict[str, Any]] = {}
         self.messages: list[str] = []
         self.metrics: Counter[str] = Counter()
+        self.logged: dict[str, Any] = {}
         self._capture = capture
         for run_id in STATUSES:
             self._add(run_id)
@@ -165,9 +166,10 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
     def once(world: World) -> Any:
         monkeypatch.setattr(module, "settings", lambda: SETTINGS)
         monkeypatch.setattr(module, "client", lambda service: world)
+        monkeypatch.setattr(module.logger, "info", lambda message, extra: world.logged.update({message: extra}))
         monkeypatch.setattr(module.DynamoItems, "named", lambda table: world.items)
         try:
-            answer = module.handler({}, context)
+            answer = module.handler({"time": "2027-01-15T08:50:00Z"}, context)
         except Killed:
             world.forget_output()
             raise
@@ -223,9 +225,9 @@ def test_whatever_happens_at_one_call_each_run_is_told_of_swept_and_counted(
     assert world.metrics["JanitorRound"] == 1, "one round was whole"
 
 
-@pytest.mark.parametrize("fault", [throttled, refused])
-def test_a_run_that_can_never_be_looked_at_is_told_and_does_not_keep_the_others_from_their_turn(
-    invoke: Invoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: Fault
+@pytest.mark.parametrize(("fault", "is_told"), [(throttled, False), (refused, True)])
+def test_a_run_that_can_never_be_looked_at_does_not_keep_the_others_from_their_turn_and_is_told_if_that_may_not_pass(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: Fault, is_told: bool
 ) -> None:
     world = World(capsys)
     look = world.describe_execution
@@ -238,7 +240,7 @@ def test_a_run_that_can_never_be_looked_at_is_told_and_does_not_keep_the_others_
     monkeypatch.setattr(world, "describe_execution", describe_execution)
     as_lambda_does(invoke, world)
     assert (world.told, world.swept) == (TO_TELL - {"bt-1"}, {*TO_TELL, LATE} - {"bt-1"})
-    assert [f"- bt-1: {fault()}" in message for message in world.messages] == [True] * 3
+    assert (f"- bt-1: {fault()}" in "".join(world.messages)) == is_told
     assert world.metrics["JanitorRound"] == 0, "somebody must hear of it after some hours"
 
 
@@ -264,15 +266,19 @@ def test_a_run_whose_clean_up_cannot_be_started_does_not_keep_the_others_from_th
     assert len(world.swept) == 5
 
 
-def test_as_long_as_the_topic_may_take_the_message_next_time_nothing_is_started(
-    invoke: Invoke, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("code", ["Throttled", "KMSThrottling", "InternalError"])
+def test_nothing_is_started_while_the_topic_may_take_the_message_at_the_next_try_and_all_at_the_last(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str], code: str
 ) -> None:
     world = World(capsys)
-    for code in ("Throttled", "KMSThrottling", "InternalError"):
-        world.fault = of("Publish", lambda code=code: ClientError({"Error": {"Code": code}}, "Publish"))
+    world.fault = of("Publish", lambda: ClientError({"Error": {"Code": code}}, "Publish"))
+    swept = []
+    for wait in (60, 120, 0):
         with pytest.raises(TransientAwsError):
             invoke(world)
-    assert world.swept == set()
+        swept.append(world.swept)
+        world.now += wait
+    assert swept == [set(), set(), {*TO_TELL, LATE}]
 
 
 def test_a_topic_that_refuses_the_message_for_good_does_not_keep_what_is_billed(
@@ -284,3 +290,5 @@ def test_a_topic_that_refuses_the_message_for_good_does_not_keep_what_is_billed(
         invoke(world)
     assert world.swept == {*TO_TELL, LATE}
     assert world.metrics["JanitorFoundExpired"] == 1
+    logged = world.logged["The janitor has looked at the runs."]["found"]
+    assert {one["run_id"] for one in logged} == {*TO_TELL, LATE}

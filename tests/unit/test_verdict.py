@@ -69,6 +69,7 @@ def test_a_cause_without_words_takes_those_of_the_failure():
     assert (verdict["error"], verdict["cause"]) == ("JobFailed", "The pipeline run ended FAILED.")
 
 
+NEVER_CREATED = {"Error": "NeverCreated", "Cause": "The tuning job bt-1-tune does not exist."}
 NOTED = {"step": "endpoint", "error": "ValidationException", "cause": "1 validation error detected"}
 URL = "https://kfp.example/#/runs/details/0a1b"
 
@@ -85,21 +86,26 @@ def test_the_job_s_own_reason_wins_over_what_a_step_noted():
 
 
 TERMINATED = {"step": "training", "error": "Terminated", "cause": "Its pod was told to end."}
-STOPPED = {"error": "JobFailed", "cause": "The training job bt-1-train ended Stopped."}
 
 
-@pytest.mark.parametrize("stated", [STOPPED, None])
-def test_a_job_that_its_terminated_step_has_stopped_is_told_with_the_termination(stated):
-    caught = lambda_failure("JobFailed", STOPPED["cause"])
-    verdict = verdict_of(state(failure=caught, receipt=receipt(cause=stated, step_failure=TERMINATED)), URI)
-    told = f"{STOPPED['cause']} Step training: Terminated: Its pod was told to end."
+def test_a_job_that_its_terminated_step_has_stopped_is_told_with_the_termination():
+    caught = lambda_failure("JobFailed", "The training job bt-1-train ended Stopped.")
+    verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=TERMINATED)), URI)
+    told = "The training job bt-1-train ended Stopped. Step training: Terminated: Its pod was told to end."
     assert (verdict["error"], verdict["cause"]) == ("JobFailed", told)
 
 
-@pytest.mark.parametrize("error", ["GateNotMet", "ForeignResource", "DeadlineExceeded", "InvalidDataset", "JobFailed"])
-def test_what_a_step_noted_does_not_hide_an_error_that_says_more(error):
+def test_the_job_s_own_reason_is_told_without_a_termination_that_it_outlived():
+    caught = lambda_failure("JobFailed", "The endpoint ended Failed.")
+    verdict = verdict_of(state(failure=caught, receipt=receipt(cause=JOB_CAUSE, step_failure=TERMINATED)), URI)
+    assert (verdict["error"], verdict["cause"]) == ("JobFailed", JOB_CAUSE["cause"])
+
+
+@pytest.mark.parametrize("noted", [NOTED, TERMINATED])
+@pytest.mark.parametrize("error", ["GateNotMet", "ForeignResource", "DeadlineExceeded", "InvalidDataset"])
+def test_what_a_step_noted_does_not_hide_an_error_that_says_more(error, noted):
     caught = lambda_failure(error, "its own words")
-    verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=NOTED)), URI)
+    verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=noted)), URI)
     assert (verdict["error"], verdict["cause"]) == (error, "its own words")
 
 
@@ -110,13 +116,20 @@ def test_where_no_step_noted_why_the_cause_says_where_to_look():
     assert without["cause"].endswith("No step noted why; the logs of its pods tell.")
 
 
-NEVER_CREATED = {"Error": "NeverCreated", "Cause": "The tuning job bt-1-tune does not exist."}
+CANCELED = {"id": "0a1b", "state": "CANCELED"}
 
 
-def test_that_a_pipeline_run_was_cancelled_is_told_with_the_step_that_it_ended():
-    caught = lambda_failure("PipelineRunFailed", "The pipeline run ended CANCELED.")
-    verdict = verdict_of(state(failure=caught, receipt=receipt(step_failure=TERMINATED)), URI)
-    told = "The pipeline run ended CANCELED. Step training: Terminated: Its pod was told to end."
+@pytest.mark.parametrize("noted", [NOTED, TERMINATED])
+@pytest.mark.parametrize(
+    ("caught", "start"),
+    [
+        (lambda_failure("PipelineRunFailed", "The pipeline run ended CANCELED."), "The pipeline run ended CANCELED. "),
+        (NEVER_CREATED, "The pipeline run 0a1b ended CANCELED. The tuning job bt-1-tune does not exist. "),
+    ],
+)
+def test_that_a_pipeline_run_was_cancelled_is_told_with_what_a_step_noted(caught, start, noted):
+    verdict = verdict_of(state(failure=caught, receipt=receipt(pipeline_run=CANCELED, step_failure=noted)), URI)
+    told = f"{start}Step {noted['step']}: {noted['error']}: {noted['cause']}"
     assert (verdict["error"], verdict["cause"]) == ("PipelineRunFailed", told)
 
 

@@ -14,7 +14,7 @@ The clean-up asks Step Functions itself how the run ended, when it acts: an exec
 
 What a round finds is told before any of it is handed over. A round that dies afterwards is made again, and by then the
 clean-ups that it started may have written their receipts: whoever told last would never tell of those runs. So a run
-may be told of twice; none is cleaned up unheard of, unless the topic refuses the message for good.
+may be told of twice; none is cleaned up unheard of, unless the topic does not take the message in any of the tries.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ LATE_SECONDS = 1200
 _TIME_TO_FINISH_MS = 10_000
 _TIME_TO_START_MS = 100
 """What one StartExecution takes, with room to spare."""
+_LAST_TRY_SECONDS = 150
+"""Lambda tries an event again one minute after it failed, and once more two minutes later.
+
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+"""
 _MOST_LINES = 300
 """Of each list in a message: SNS takes 256 KiB, and refuses a longer message as a whole."""
 
@@ -72,9 +77,9 @@ class Round:
 
     ``oldest_waiter_seconds``: the age of the oldest run that has not ended; ``overdue_seconds``: how far the one that
     is furthest past its deadline is past it, the time for which it holds its endpoint not counted. ``found`` are the
-    runs to hand over, ``started`` those whose clean-up this round began, and not another one in the same hour.
-    ``unseen`` says of each run that could not be looked at what went wrong; ``errors`` are all that the round went on
-    past, the first one first.
+    runs to hand over, ``started`` those whose clean-up was started, or went on already. ``unseen`` says of each run at
+    which a look was refused, and not only failed in passing, what went wrong; ``errors`` are all that the round went
+    on past, the first one first.
     """
 
     looked_at: int = 0
@@ -119,16 +124,19 @@ class Janitor:
         self._machine = clean_up_machine_arn
         self._now = now
 
-    def make_round(self, remaining_ms: Callable[[], int], tell: Callable[[Round], None]) -> Round:
+    def make_round(
+        self, remaining_ms: Callable[[], int], tell: Callable[[Round], None], asked_at: float | None = None
+    ) -> Round:
         """Look at every run that may be left, in time; ``tell`` of those that are, and then hand them over.
 
         One run's error does not cost the others their turn. Raises the first error once all else is done, so that the
-        round is made again.
+        round is made again. ``asked_at`` (epoch seconds) is when the round was asked for, so that the last of Lambda's
+        tries is known: where the topic does not take the message, that one starts the clean-ups all the same.
         """
         made = Round()
         with retryable_aws_errors():
             self._look_at_all(made, remaining_ms)
-            self._tell(made, tell)
+            self._tell(made, tell, self._is_last_try(asked_at))
             self._start_all(made)
             if made.errors:
                 raise made.errors[0]
@@ -144,12 +152,15 @@ class Janitor:
             made.looked_at += 1
             self._look(row, made)
 
-    def _tell(self, made: Round, tell: Callable[[Round], None]) -> None:
+    def _is_last_try(self, asked_at: float | None) -> bool:
+        return asked_at is None or self._now() - asked_at >= _LAST_TRY_SECONDS
+
+    def _tell(self, made: Round, tell: Callable[[Round], None], is_last_try: bool) -> None:
         try:
             tell(made)
         except Exception as error:
-            # The next try may tell; a topic that refuses for good must not keep what is billed from being deleted.
-            if is_transient(error):
+            # The next try may tell; but no topic must keep what is billed from being deleted.
+            if is_transient(error) and not is_last_try:
                 raise
             made.go_past(error)
 
@@ -188,7 +199,8 @@ class Janitor:
         try:
             reason = self._reason(row, status_of(self._stepfunctions, row["execution_arn"]))
         except Exception as error:
-            made.unseen[row["name"]] = str(error)
+            if not is_transient(error):
+                made.unseen[row["name"]] = str(error)
             made.go_past(error, row["name"])
             return
         if reason:
@@ -212,7 +224,7 @@ class Janitor:
         return HandOver(row["name"], reason, f"{executions}:janitor-{row['name']}-{self._hour()}", request)
 
     def _start(self, one: HandOver) -> bool:
-        """Start the clean-up of a run, at most once an hour; return whether it was not started before."""
+        """Start the clean-up of a run, at most once an hour; return whether it goes on now."""
         content = json.dumps(one.request)
         try:
             self._stepfunctions.start_execution(stateMachineArn=self._machine, name=one.execution_name, input=content)

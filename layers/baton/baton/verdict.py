@@ -70,17 +70,27 @@ def _true_failure(error: str, cause: str, state: Mapping[str, Any]) -> tuple[str
     stated, noted = receipt.get("cause"), receipt.get("step_failure")
     pipeline_run = receipt.get("pipeline_run") or {}
     if stated:
-        error, cause = str(stated["error"]), str(stated.get("cause") or cause)
-    elif error == NeverCreated.__name__ and pipeline_run.get("state") in _ENDED_BADLY:
+        return str(stated["error"]), str(stated.get("cause") or cause)
+    if error == NeverCreated.__name__ and pipeline_run.get("state") in _ENDED_BADLY:
         # Whichever of the two branches of Watch ended first: that the job is missing is the failed run's doing.
         how = f"The pipeline run {pipeline_run['id']} ended {pipeline_run['state']}."
         error, cause = PipelineRunFailed.__name__, f"{how} {cause}"
-    if noted and noted["error"] == _TERMINATED and error in (JobFailed.__name__, PipelineRunFailed.__name__):
-        # Whoever ended its pod ended the pipeline run, perhaps, or the step has stopped its job: each tells a part.
+    if error == PipelineRunFailed.__name__:
+        return error, _cause_of_pipeline_run(cause, state)
+    if error == JobFailed.__name__ and noted and noted["error"] == _TERMINATED:
+        # That step has stopped its job, and SageMaker can only say that somebody did.
         return error, f"{cause} {_told(noted)}"
-    if error != PipelineRunFailed.__name__:
-        return error, cause
-    return error, _told(noted) if noted else f"{cause} {_where_to_look(state)}"
+    return error, cause
+
+
+def _cause_of_pipeline_run(cause: str, state: Mapping[str, Any]) -> str:
+    """Return why a pipeline run ended badly: what a step noted, and what was caught where that says more."""
+    receipt = state.get("receipt") or {}
+    noted, how = receipt.get("step_failure"), (receipt.get("pipeline_run") or {}).get("state")
+    if not noted:
+        return f"{cause} {_where_to_look(state)}"
+    # Somebody has cancelled it: what a step noted may be of an attempt that would not have been the last.
+    return f"{cause} {_told(noted)}" if how in _ENDED_BADLY and how != "FAILED" else _told(noted)
 
 
 def _told(noted: Mapping[str, Any]) -> str:
