@@ -10,8 +10,9 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-import botocore.session
 from botocore import xform_name
+
+from tests.support.aws_models import session
 
 _SERVICES = {"s3api": "s3"}
 _GLOBAL = {"region", "profile", "query"}
@@ -26,10 +27,10 @@ class AwsCommand:
         assert words[0] == "aws", line
         self.service = _SERVICES.get(words[1], words[1])
         self.waits = words[2] == "wait"
-        model = botocore.session.get_session().get_service_model(self.service)
+        model = session().get_service_model(self.service)
         name = words[3 if self.waits else 2]
         if self.waits:
-            waiter = botocore.session.get_session().get_waiter_model(self.service)
+            waiter = session().get_waiter_model(self.service)
             names = {xform_name(each, "-"): each for each in waiter.waiter_names}
             assert name in names, line
             self.operation = xform_name(name.replace("-", "_"))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.session
 import jmespath
 import pytest
 import yaml
@@ -37,7 +36,7 @@ from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient
 from baton_local.server import free_port
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
-from tests.support.aws_models import values_of
+from tests.support.aws_models import session, values_of
 from tests.support.kfp_fake import Reply, as_json, grpc_error, serving
 
 ROOT = Path(__file__).parents[2]
@@ -456,7 +455,7 @@ def test_what_the_stack_never_had_is_deployed(aws: FakeAws) -> None:
 
 def asked_in(region: str, partition: str = "aws") -> Any:
     """STS as it answers: to credentials of its own partition, and only where there is such a host."""
-    if region not in botocore.session.get_session().get_available_regions("sts", partition):
+    if region not in session().get_available_regions("sts", partition):
         if any(region in doctors_regions(other) for other in ("aws", "aws-cn", "aws-us-gov")):
             return refusal("InvalidClientTokenId", "The security token included in the request is invalid.")
         return EndpointConnectionError(endpoint_url=f"https://sts.{region}.amazonaws.com/")
@@ -464,7 +463,7 @@ def asked_in(region: str, partition: str = "aws") -> Any:
 
 
 def doctors_regions(partition: str) -> list[str]:
-    regions: list[str] = botocore.session.get_session().get_available_regions("sts", partition)
+    regions: list[str] = session().get_available_regions("sts", partition)
     return regions
 
 
@@ -755,7 +754,7 @@ ENDS = {
 
 def heeded_by(service: str, waiter: str) -> dict[str, str]:
     """Return what the waiter of a command makes of each status or error that it heeds: success or failure."""
-    model = botocore.session.get_session().get_waiter_model(service)
+    model = session().get_waiter_model(service)
     [name] = [name for name in model.waiter_names if xform_name(name) == waiter]
     return {acceptor.expected: acceptor.state for acceptor in model.get_waiter(name).acceptors}
 

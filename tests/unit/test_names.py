@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import botocore.session
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from baton.names import (
     split_s3_uri,
     tags_of,
 )
+from tests.support.aws_models import session
 
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:baton-training-run:one"
 RUN_ID = "bt-0sq1x2k4f0a9c"
@@ -52,7 +52,7 @@ def test_a_prefix_that_makes_no_valid_name_is_refused(prefix: str) -> None:
 def test_the_longest_prefix_that_the_template_allows_fits_every_name_of_sagemaker() -> None:
     run_id = run_id_for(ARN, 1_777_886_952, "bt0123-")
     names = Names.of(run_id)
-    model = botocore.session.get_session().get_service_model("sagemaker")
+    model = session().get_service_model("sagemaker")
     shapes = {
         "tuning": "HyperParameterTuningJobName",
         "training": "TrainingJobName",

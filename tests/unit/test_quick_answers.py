@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session
 import pytest
 from botocore import xform_name
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 from moto.core.serialize import SERIALIZERS, DefaultAttributePicker, XFormedAttributePicker
 
 from baton_local import quick_answers
+from tests.support.aws_models import session
 
 SERVICES = ("dynamodb", "sagemaker", "secretsmanager", "sqs", "sns", "iam", "s3")
 
@@ -45,7 +45,7 @@ def answers(name: str, shape: Shape) -> Iterator[dict[str, Any]]:
 
 
 def operations(service: str) -> Iterator[OperationModel]:
-    model = botocore.session.get_session().get_service_model(service)
+    model = session().get_service_model(service)
     for name in ("Describe", "Get", "List", "Create", "Receive", "Publish", "Update"):
         yield from [model.operation_model(each) for each in model.operation_names if each.startswith(name)][:6]
 

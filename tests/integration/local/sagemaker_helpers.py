@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.request import Request, urlopen
 
-import botocore.session
 import numpy as np
 from botocore.model import Shape
 from botocore.validate import ParamValidator
@@ -18,6 +17,7 @@ from botocore.validate import ParamValidator
 from baton_local.cloud import EmbeddedCloud
 from baton_local.regions import url_suffix
 from baton_local.sagemaker.images import registry
+from tests.support.aws_models import session
 
 SERVICES = ("iam", "bus", "sagemaker")
 END = ("Completed", "Failed", "Stopped")
@@ -298,7 +298,7 @@ def _policy(statements: list[dict[str, Any]]) -> str:
 
 def check_shape(operation: str, answer: dict[str, Any], optional: tuple[str, ...] = ()) -> None:
     """Check a parsed answer against botocore's output shape: required members, enumerations, types."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
+    model = session().get_service_model("sagemaker")
     shape = model.operation_model(operation).output_shape
     body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
     missing = set(shape.required_members) - set(body) - set(optional)
