@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/configuration-versions.html
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,9 +58,21 @@ CHANGES_NO_FUNCTION = {
     "SettleOutcomeConcurrency": "10",
 }
 
+MADE_AGAIN: dict[str, frozenset[str]] = {
+    "Table": ALL,
+    "RunBucket": ALL,
+    "SageMakerRole": frozenset({"PlanRun"}),
+    **{f"{name}Role": frozenset({name}) for name in ALL},
+}
+"""Each resource that a function's configuration names and that has another name once it was deleted by hand and made
+again, and the functions that name it."""
 
-def resolved(given: Mapping[str, str], found: Template | None = None) -> dict[str, dict[str, Any]]:
-    return resolved_template.resolved({**IN_A_VPC, **given}, other=found)
+SAME_WHEN_MADE_AGAIN = frozenset({"FunctionLogs"})
+"""The template gives it its name."""
+
+
+def resolved(given: Mapping[str, str], found: Template | None = None, made_again: str = "") -> dict[str, Any]:
+    return resolved_template.resolved({**IN_A_VPC, **given}, other=found, made_again=made_again)
 
 
 def versions(resources: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
@@ -83,6 +96,11 @@ def configurations(resources: Mapping[str, Any]) -> dict[str, Any]:
         properties["Environment"]["Variables"].pop("SETTINGS_VERSION", None)
         found[name] = properties
     return found
+
+
+def settings_versions(resources: Mapping[str, Any]) -> dict[str, str]:
+    """Return each function's SETTINGS_VERSION."""
+    return {name: resources[f"{name}Function"]["Environment"]["Variables"]["SETTINGS_VERSION"] for name in ALL}
 
 
 def test_every_parameter_is_judged() -> None:
@@ -110,11 +128,32 @@ def test_what_is_published_anew_is_changed(name: str) -> None:
     """Also by itself: Lambda publishes nothing for a function that is what its last version is."""
     value, functions = CHANGED[name]
     before, after = resolved({}), resolved({name: value})
-    numbers = [
-        {n: r[f"{n}Function"]["Environment"]["Variables"]["SETTINGS_VERSION"] for n in ALL} for r in (before, after)
-    ]
+    numbers = [settings_versions(before), settings_versions(after)]
     assert differing(*numbers) == set(functions)
     assert {n: d["Description"].removeprefix("Settings ") for n, (_, d) in versions(after).items()} == numbers[1]
+
+
+def is_layer(name: str) -> bool:
+    """Return whether it is a layer version: those that are published already have theirs even after it is deleted.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/creating-deleting-layers.html
+    """
+    return str(template()["Resources"][name]["Type"]) == "AWS::Lambda::LayerVersion"
+
+
+def test_every_resource_that_a_function_names_is_judged() -> None:
+    named = set(re.findall(r"-of-(\w+)", json.dumps(configurations(resolved({})))))
+    assert {name for name in named if not is_layer(name)} == set(MADE_AGAIN) | SAME_WHEN_MADE_AGAIN
+    assert all("LogGroupName" in resolved({})[name] for name in SAME_WHEN_MADE_AGAIN)
+
+
+@pytest.mark.parametrize("name", MADE_AGAIN)
+def test_a_resource_that_is_made_again_makes_new_versions_of_the_functions_that_name_it(name: str) -> None:
+    before, after = resolved({}), resolved({}, made_again=name)
+    assert differing(configurations(before), configurations(after)) == MADE_AGAIN[name]
+    published = differing(versions(before), versions(after))
+    assert published >= MADE_AGAIN[name]
+    assert differing(settings_versions(before), settings_versions(after)) == published
 
 
 def test_another_bucket_makes_new_versions() -> None:

@@ -24,20 +24,26 @@ PLACES = {
 
 
 class _Lookup:
-    """Resources by logical id; a hosted configuration's number stands for what is in it."""
+    """Resources by logical id, one of them perhaps made again; a hosted configuration's number stands for what is
+    in it.
+    """
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: Template, made_again: str) -> None:
         self.template = template
+        self.made_again = made_again
         self.resolver: Any = None
 
     def physical_id(self, logical_id: str) -> str:
-        return f"id-of-{logical_id}"
+        return f"id-of-{self._called(logical_id)}"
 
     def attribute(self, logical_id: str, name: str) -> Any:
         if name == "VersionNumber":
             properties = self.resolver.resolve(self.template["Resources"][logical_id]["Properties"])
             return f"number-of({json.dumps(properties, sort_keys=True)})"
-        return f"{name}-of-{logical_id}"
+        return f"{name}-of-{self._called(logical_id)}"
+
+    def _called(self, logical_id: str) -> str:
+        return f"another-{logical_id}" if logical_id == self.made_again else logical_id
 
 
 @cache
@@ -47,12 +53,16 @@ def template() -> Template:
 
 
 def resolved(
-    given: Mapping[str, str], region: str = "eu-west-1", other: Template | None = None, stack: str = "baton"
+    given: Mapping[str, str],
+    region: str = "eu-west-1",
+    other: Template | None = None,
+    stack: str = "baton",
+    made_again: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Return the properties of all resources whose condition holds, by logical id; of the repository's own template
-    or of another, in a stack of that name.
+    or of another, in a stack of that name, perhaps with a resource that was deleted by hand and made again.
     """
-    resolver, found = _resolver(given, region, other or template(), stack)
+    resolver, found = _resolver(given, region, other or template(), stack, made_again)
     return {
         name: resolver.resolve(resource.get("Properties") or {})
         for name, resource in found["Resources"].items()
@@ -89,7 +99,7 @@ def violated(given: Mapping[str, str], region: str = "eu-west-1") -> list[str]:
 
 
 def _resolver(
-    given: Mapping[str, str], region: str, found: Template, stack: str = "baton"
+    given: Mapping[str, str], region: str, found: Template, stack: str = "baton", made_again: str = ""
 ) -> tuple[Resolver, Template]:
     values = template_parameters.effective(found, {"KfpUrl": "https://kfp.example.org", **given})
     constants = {
@@ -99,6 +109,6 @@ def _resolver(
         "AWS::AccountId": "123456789012",
         "AWS::StackName": stack,
     }
-    lookup = _Lookup(found)
+    lookup = _Lookup(found, made_again)
     lookup.resolver = Resolver(found, constants, lookup)
     return lookup.resolver, found
