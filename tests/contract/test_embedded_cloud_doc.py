@@ -63,6 +63,9 @@ def test_the_admin_routes_are_those_that_the_modules_answer() -> None:
 REFUSALS = {
     "DeploymentPreference of type … is not supported by the embedded cloud": "No deployment preference",
     "Template error: … is not supported by the embedded cloud": "of the functions none but those that resolve values",
+    "The embedded cloud knows no drift and makes no … change set: delete the stack and create it anew.": (
+        "A drift-aware change set (`--deployment-mode REVERT_DRIFT`)"
+    ),
     "The embedded cloud does not filter messages.": "Filters of event source mappings are refused",
     "The embedded cloud has no target of the kind …": "an event for another kind is undeliverable",
     "The embedded cloud reads S3Prefix, not ….": "Batch transform: an `S3Prefix` as input",

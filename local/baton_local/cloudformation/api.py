@@ -246,7 +246,12 @@ class Api:
 
     # --- change sets
     def create_change_set(self, request: Request) -> dict[str, Any]:
-        """CreateChangeSet."""
+        """CreateChangeSet, but for drift-aware ones: of no resource is it asked here whether it is still there."""
+        if request.get("DeploymentMode"):
+            raise TemplateError(
+                f"The embedded cloud knows no drift and makes no {request.text('DeploymentMode')} change set: "
+                f"delete the stack and create it anew."
+            )
         kind, name = request.text("ChangeSetType", "UPDATE"), request.text("StackName")
         stack = None
         if kind == "UPDATE":

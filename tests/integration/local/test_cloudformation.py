@@ -914,6 +914,16 @@ def test_change_sets_show_and_do_what_they_show(cfn):
     cfn.get_waiter("stack_delete_complete").wait(StackName="sets", WaiterConfig={"Delay": 1})
 
 
+def test_a_drift_aware_change_set_is_refused_instead_of_finding_nothing_to_do(cfn):
+    create(cfn, "drifted", QUEUES)
+    with pytest.raises(ClientError, match="knows no drift and makes no REVERT_DRIFT change set"):
+        cfn.create_change_set(
+            StackName="drifted", ChangeSetName="again", UsePreviousTemplate=True, DeploymentMode="REVERT_DRIFT"
+        )
+    assert cfn.list_change_sets(StackName="drifted")["Summaries"] == []
+    cfn.delete_stack(StackName="drifted")
+
+
 def test_templates_are_summarised_and_given_back(cfn):
     summary = cfn.get_template_summary(TemplateBody=EVERYTHING)
     assert summary["DeclaredTransforms"] == ["AWS::Serverless-2016-10-31"]
