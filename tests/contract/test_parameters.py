@@ -66,6 +66,7 @@ def test_what_would_fail_late_is_refused_at_once(name: str, good: str, bad: str)
         "http://10.0.0.1:8888",
         "http://[fd00::1]:8888/pipeline",
         "http://[::ffff:10.0.0.1]",
+        *(f"http://kfp.internal:{port}" for port in (1, 9999, 10000, 59999, 60000, 64999, 65499, 65529, 65535)),
     ],
 )
 def test_an_address_of_kubeflow_pipelines_that_can_be_asked_is_accepted(url: str) -> None:
@@ -94,6 +95,8 @@ def test_an_address_of_kubeflow_pipelines_that_can_be_asked_is_accepted(url: str
         "http://kfp.internal:port",
         "http://kfp.internal:888888",
         "http://user:word@kfp.internal",
+        "http://me@kfp",
+        *(f"http://kfp.internal:{port}" for port in (0, 65536, 65540, 65600, 66000, 70000, 99999)),
         "https://kfp.internal/#/runs",
         "https://kfp.internal?namespace=kubeflow",
     ],
@@ -188,6 +191,18 @@ def test_all_that_names_the_folder_of_uploads_names_the_one_that_was_given() -> 
     assert reading["Resource"].endswith("/in/of-mine/*/run.json")
     for function in ("StartRunFunction", "PlanRunFunction"):
         assert resources[function]["Environment"]["Variables"]["BATON_UPLOAD_PREFIX"] == "in/of-mine/"
+
+
+def test_an_address_is_told_of_the_runs_where_one_is_given_whatever_else_is() -> None:
+    address = {"NotificationEmail": "someone@example.org"}
+    others = {"ExistingBucketName": "old", "KmsKeyArn": f"{KEY}:key/1", **CLUSTER, **ISSUER, **IN_A_VPC}
+    for given in ({}, others):
+        assert "EmailSubscription" not in resolved(given)
+        assert resolved({**given, **address})["EmailSubscription"] == {
+            "TopicArn": "id-of-Topic",
+            "Protocol": "email",
+            "Endpoint": "someone@example.org",
+        }
 
 
 def test_stacks_that_share_a_bucket_reach_only_the_objects_of_their_own_runs() -> None:
