@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from baton.clients import CONFIG
+from baton.kfp.client import GET_SECONDS, POST_SECONDS
 from baton_local.cloudformation.templates import load
+from tests.support.launch_world import LaunchWorld
 from tests.support.resolved_template import of_type, resolved
 from tests.support.starting import catalogue
 
@@ -21,6 +24,9 @@ ARCHITECTURE, OPERATIONS = (
 LONGEST_SECONDS = 900
 """https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html"""
 DECLARED = load((ROOT / "template.yaml").read_text("utf-8"))["Resources"]
+CLIENTS: Any = CONFIG
+TRY_SECONDS = CLIENTS.connect_timeout + CLIENTS.read_timeout
+"""How long a call of AWS may hang, each time that it is tried."""
 MACHINES = {"TrainingRunMachine": "training_run", "CleanUpRunMachine": "clean_up_run"}
 
 
@@ -58,6 +64,32 @@ def test_prepare_data_has_all_the_time_there_is_and_room_for_the_largest_data_se
     assert [n for n, other in functions().items() if other["MemorySize"] >= function["MemorySize"]] == [
         "PrepareDataFunction"
     ]
+    # The data set is read, unpacked and written in memory, so the disk that every function has is enough.
+    assert not any("EphemeralStorage" in other for other in functions().values())
+
+
+@pytest.mark.parametrize("name", functions())
+def test_a_connection_that_hangs_does_not_cost_a_whole_invocation(name: str) -> None:
+    assert functions()[name]["Timeout"] > TRY_SECONDS
+
+
+def test_clean_up_ends_the_others_where_of_one_thing_aws_says_nothing() -> None:
+    tries = CLIENTS.retries["total_max_attempts"]
+    assert functions()["CleanUpFunction"]["Timeout"] > tries * TRY_SECONDS
+
+
+def test_a_launch_has_time_for_a_kubeflow_pipelines_whose_every_answer_takes_as_long_as_it_may() -> None:
+    """But for the first launch of all, whose uploads the next attempt finds."""
+    world = LaunchWorld()
+    world.launch()
+    del world.row["pipeline_run_id"]
+    world.fake.runs.clear()
+    world.calls.clear()
+    world.launch()
+    seconds = {"GET": GET_SECONDS, "POST": POST_SECONDS}
+    exchanges = [call.split()[0] for call in world.calls if call.split()[0] in seconds]
+    assert exchanges.count("POST") == 1
+    assert functions()["LaunchPipelineFunction"]["Timeout"] > sum(seconds[method] for method in exchanges)
 
 
 def test_of_a_batch_only_the_messages_come_again_that_settle_outcome_names() -> None:

@@ -55,6 +55,13 @@ def test_only_sagemakers_role_encrypts_by_itself() -> None:
     assert (holders, attached) == (["OutputKeyPolicy"], ["SageMakerRole"])
 
 
+@pytest.mark.parametrize(("given", "kept"), [(KEY, [True]), ("", [None])])
+def test_the_bucket_asks_for_its_key_now_and_then_instead_of_for_each_object(given: str, kept: list[Any]) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html"""
+    rules = resolved({"KmsKeyArn": given})["RunBucket"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert [rule.get("BucketKeyEnabled") for rule in rules] == kept
+
+
 def keys_of(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the names and values of all properties that name a KMS key."""
     for name, below in value.items() if isinstance(value, dict) else ():
