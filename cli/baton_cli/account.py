@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 _GONE = {
     *("ResourceNotFoundException", "ResourceNotFound", "NoSuchEntity", "NoSuchBucket", "StateMachineDoesNotExist"),
-    *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "404"),
+    *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "404"),
 }
 
 
@@ -154,11 +154,15 @@ class Account:
         return f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
 
     @cached_property
+    def listed(self) -> list[Mapping[str, Any]]:
+        """CloudFormation's summaries of the stack's resources, also of those that it has deleted."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
+        return [summary for page in pages for summary in page["StackResourceSummaries"]]
+
+    @cached_property
     def resources(self) -> Mapping[str, str]:
         """The physical resource ids, by logical id, of what the stack has made and not deleted."""
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
-        summaries = [r for page in pages for r in page["StackResourceSummaries"]]
-        there = [r for r in summaries if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
+        there = [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
         return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in there}
 
     def messages_in(self, output: str) -> int:

@@ -28,9 +28,9 @@ from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
 from baton_cli.drained import drain_command, enable_uploads, must_wait
 from baton_cli.identity import check_identity
-from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Missing, Patient, judge, sentence
+from baton_cli.patient import OK, UNKNOWN, UNSEEN, WRONG, Finding, Missing, Patient, judge, sentence
 from baton_cli.proxy_access import KFP_GROUP, check_proxy_access
-from baton_cli.stack import check_stack
+from baton_cli.stack import CLEANING_UP, TAKES_UPDATE, check_stack
 from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 
@@ -152,7 +152,7 @@ def _runs_under_way(patient: Patient) -> int | None:
 
 _MAKES_AGAIN = "The command makes it again as the template has it, and takes back whatever else was changed by hand."
 _BRINGS_BACK = (
-    "It restores the backup that DynamoDB keeps for 35 days; without one, leave that part of the command away."
+    "Before, it restores the table from the backup that DynamoDB keeps for 35 days; without one, leave that part away."
 )
 
 
@@ -161,13 +161,35 @@ def _missing(patient: Patient, check: str, missing: Missing) -> Finding:
     name = missing.logical_id
     if not missing.physical_id:
         text = f"The stack has no {name}, so another version of the template made it, or it is being made."
-        return Finding(check, UNKNOWN, text, patient.deploy())
-    text = f"{name} ({missing.physical_id}) does not exist any more: somebody deleted it. {_MAKES_AGAIN}"
-    if name == "Table":
-        # Without the rows nobody knows what the runs under way have made.
-        text = f"{text} {_BRINGS_BACK}"
-        return Finding(check, WRONG, text, f"{patient.restore(missing.physical_id)} && {patient.make_again()}")
-    return Finding(check, WRONG, text, patient.make_again())
+        return _updated(patient, Finding(check, UNKNOWN, text, patient.deploy()))
+    named, status = f"{name} ({missing.physical_id})", patient.table_status
+    if name == "Table" and status == "CREATING":
+        text = f"{named} is being made, or restored. {_MAKES_AGAIN}"
+        return _updated(patient, Finding(check, UNKNOWN, text, patient.make_again()))
+    if name == "Table" and status not in ("", "DELETING"):
+        return _unread(patient, check, named, status)
+    text = f"{named} does not exist any more: somebody deleted it. {_MAKES_AGAIN}"
+    # Without the rows nobody knows what the runs under way have made.
+    text = f"{text} {_BRINGS_BACK}" if status in ("", "DELETING") else text
+    return _updated(patient, Finding(check, WRONG, text, patient.make_again()))
+
+
+def _unread(patient: Patient, check: str, named: str, status: str) -> Finding:
+    if status == UNSEEN:
+        text = f"{named} is deleted, or being restored: these credentials cannot see which (dynamodb:DescribeTable)."
+        return Finding(check, UNKNOWN, text)
+    return Finding(check, UNKNOWN, f"{named} could not be read, and is {status}; look again.", patient.look_again)
+
+
+def _updated(patient: Patient, finding: Finding) -> Finding:
+    """Return what an update mends, which has to wait where CloudFormation takes none."""
+    if patient.status == CLEANING_UP:
+        wait = f"aws cloudformation wait stack-update-complete {patient.this_stack}"
+        return dataclasses.replace(finding, mend=f"{wait} && {finding.mend}")
+    if patient.status in TAKES_UPDATE:
+        return finding
+    text = f"{finding.detail} The stack takes no update while it is {patient.status}: mend the stack first."
+    return Finding(finding.check, UNKNOWN, text)
 
 
 def _look_at(patient: Patient, check: str, logical_id: str, look: Callable[[str], T]) -> T | Finding:

@@ -21,6 +21,22 @@ from baton_local.regions import partitions
 
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
+UNSEEN = "UNSEEN"
+"""What stands for a status that these credentials cannot see."""
+
+DESCRIBED = {
+    "AWS::DynamoDB::Table": ("dynamodb", "describe_table", "TableName"),
+    "AWS::Events::Rule": ("events", "describe_rule", "Name"),
+    "AWS::IAM::Role": ("iam", "get_role", "RoleName"),
+    "AWS::Lambda::EventSourceMapping": ("lambda", "get_event_source_mapping", "UUID"),
+    "AWS::Lambda::Function": ("lambda", "get_function_configuration", "FunctionName"),
+    "AWS::S3::Bucket": ("s3", "get_bucket_versioning", "Bucket"),
+    "AWS::SNS::Topic": ("sns", "get_topic_attributes", "TopicArn"),
+    "AWS::SQS::Queue": ("sqs", "get_queue_attributes", "QueueUrl"),
+    "AWS::StepFunctions::StateMachine": ("stepfunctions", "describe_state_machine", "stateMachineArn"),
+}
+"""The service, the operation and the parameter that tell whether a resource is there, by CloudFormation's type."""
+
 _VERSION = re.compile(r'"(arn:[\w-]+:lambda:[^"]*:function:([^":]+):\d+)"')
 
 
@@ -168,19 +184,41 @@ class Patient(Account):
         """Return the command that deploys for the first time, and asks for the parameters."""
         return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
 
-    def restore(self, table: str) -> str:
-        """Return the command that restores a deleted table under its own name, but for what is no data, such as TTL.
+    def describe(self, kind: str, physical_id: str) -> Mapping[str, Any]:
+        """Ask the service of one of DESCRIBED for a resource; raises its ClientError where there is none."""
+        service, operation, parameter = DESCRIBED[kind]
+        answer: Mapping[str, Any] = getattr(self.client(service), operation)(**{parameter: physical_id})
+        return answer
+
+    @cached_property
+    def table_status(self) -> str:
+        """DynamoDB's status of the stack's table; empty where there is none any more, UNSEEN where it is not told."""
+        try:
+            with self.resource("Table") as name:
+                return str(self.describe("AWS::DynamoDB::Table", name)["Table"]["TableStatus"])
+        except Missing as missing:
+            return "" if missing.physical_id else UNSEEN
+        except (ClientError, BotoCoreError):
+            return UNSEEN
+
+    def _table_first(self) -> list[str]:
+        """Return the commands that bring the table back before a change set would make it again without its rows.
 
         https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/PointInTimeRecovery_Howitworks.html
         """
+        status, table = self.table_status, self.resources.get("Table", "")
+        # Restored is all but what is no data, such as TTL.
         latest = shlex.quote("sort_by(BackupSummaries, &BackupCreationDateTime)[-1].BackupArn")
         kept = f"aws dynamodb list-backups --table-name {table} --backup-type SYSTEM --query {latest} {self.here}"
-        steps = (
+        gone = [f"aws dynamodb wait table-not-exists --table-name {table} {self.here}"]
+        restore = [
             f"backup=$({kept} --output text)",
             f'aws dynamodb restore-table-from-backup --target-table-name {table} --backup-arn "$backup" {self.here}',
-            f"aws dynamodb wait table-exists --table-name {table} {self.here}",
-        )
-        return " && ".join(steps)
+        ]
+        # One wait gives up after 500 seconds, and a restore may take hours.
+        there = [f"until aws dynamodb wait table-exists --table-name {table} {self.here}; do sleep 1; done"]
+        first = {"": [*restore, *there], "DELETING": [*gone, *restore, *there], "CREATING": there}
+        return first.get(status, [])
 
     def make_again(self) -> str:
         """Return the command that makes again whatever of the stack somebody deleted, by a drift-aware change set.
@@ -193,6 +231,7 @@ class Patient(Account):
         # get its default.
         same = "".join(f" ParameterKey={name},UsePreviousValue=true" for name in sorted(self.parameters))
         steps = (
+            *self._table_first(),
             'change="again-$(date +%s)"',
             f'aws cloudformation create-change-set {self.this_stack} --change-set-name "$change" '
             "--use-previous-template --deployment-mode REVERT_DRIFT "

@@ -44,6 +44,19 @@ REGION = "eu-west-1"
 ACCOUNT = "111122223333"
 HEALTHY = {"tag_name": "2.17.0", "commit_sha": "abc", "multi_user": False}
 RULES = ("TrainingJobRule", "UploadRule")
+TYPES = {
+    **dict.fromkeys(RULES, "AWS::Events::Rule"),
+    "LaunchPipelineFunction": "AWS::Lambda::Function",
+    "OutcomeQueueMapping": "AWS::Lambda::EventSourceMapping",
+    "PodIdentity": "AWS::EKS::PodIdentityAssociation",
+    "RunBucket": "AWS::S3::Bucket",
+    "TrainingRunMachine": "AWS::StepFunctions::StateMachine",
+    "Table": "AWS::DynamoDB::Table",
+    "DeadLetterQueue": "AWS::SQS::Queue",
+    "SageMakerRole": "AWS::IAM::Role",
+    "RunBucketPolicy": "AWS::S3::BucketPolicy",
+}
+"""What CloudFormation calls the things of the stack."""
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:baton-training-run"
 CLIENTS = [f"arn:aws:iam::{ACCOUNT}:role/baton-{name}" for name in ("LaunchPipelineRole-1", "CleanUpRole-1")]
 CALLED = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:baton-launch:7"
@@ -122,7 +135,9 @@ def aws(kfp_url: str) -> FakeAws:
         "BATON_KFP_URL": kfp_url,
         "BATON_KFP_CLUSTER": "flow",
     }
-    summaries = [{"LogicalResourceId": k, "PhysicalResourceId": v} for k, v in resources.items()]
+    summaries = [
+        {"LogicalResourceId": k, "PhysicalResourceId": v, "ResourceType": TYPES[k]} for k, v in resources.items()
+    ]
     stack = {
         "StackStatus": "UPDATE_COMPLETE",
         "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()],
@@ -143,6 +158,7 @@ def aws(kfp_url: str) -> FakeAws:
             "stepfunctions.describe_state_machine": {"definition": json.dumps(DEFINITION)},
             "stepfunctions.list_executions": {"executions": []},
             "dynamodb.query": {"Items": []},
+            "dynamodb.describe_table": {"Table": {"TableStatus": "ACTIVE"}},
             "iam.get_role": {"Role": {"AssumeRolePolicyDocument": TRUST}},
             "eks.describe_cluster": {"cluster": {"status": "ACTIVE"}},
             "eks.describe_addon": {"addon": {"status": "ACTIVE"}},
@@ -352,6 +368,14 @@ def test_a_service_that_cannot_be_reached_is_unknown(aws: FakeAws) -> None:
     assert the(look(aws), "quotas", UNKNOWN)
 
 
+STATUSES = values_of("cloudformation", "StackStatus")
+
+
+def was_complete(status: str) -> bool:
+    """Whether a stack has once been complete for certain, so that it has its outputs."""
+    return status in stack.WELL or status.startswith(("UPDATE_", "IMPORT_"))
+
+
 DELETED = {
     "RunBucket": ("s3.get_bucket_notification_configuration", "NoSuchBucket", "bucket"),
     "Table": ("dynamodb.query", "ResourceNotFoundException", "runs"),
@@ -364,10 +388,19 @@ DELETED = {
 }
 """What somebody may delete, how that is seen, and which line says so."""
 
+DESCRIBED = {
+    "RunBucket": "s3.get_bucket_versioning",
+    "Table": "dynamodb.describe_table",
+    "TrainingRunMachine": "stepfunctions.describe_state_machine",
+}
+"""What else says so, of that which is seen in passing."""
+
 
 def delete(aws: FakeAws, logical_id: str) -> str:
     """Delete something of the stack behind CloudFormation's back; return the physical id that it keeps showing."""
     operation, code, _ = DELETED[logical_id]
+    if logical_id in DESCRIBED:
+        aws.answers[DESCRIBED[logical_id]] = refusal(code)
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
     [physical] = [each["PhysicalResourceId"] for each in summaries if each["LogicalResourceId"] == logical_id]
     before = aws.answers[operation]
@@ -404,6 +437,13 @@ def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id:
     assert {"rule", "queue mapping", "role"} <= {each.check for each in findings}
 
 
+def waited_for(loop: str) -> str:
+    """Return the waiter in a loop that waits for longer than the waiter does."""
+    found = re.fullmatch("until (aws .*); do sleep 1; done", loop)
+    assert found
+    return found[1]
+
+
 def test_a_deleted_table_comes_back_with_its_rows(aws: FakeAws) -> None:
     """Its name is that of the stack's table, so nothing else has to change."""
     delete(aws, "Table")
@@ -414,8 +454,93 @@ def test_a_deleted_table_comes_back_with_its_rows(aws: FakeAws) -> None:
     kept = [{"BackupArn": f"arn-{day}", "BackupCreationDateTime": f"2026-07-0{day}T00:00:00Z"} for day in (1, 3, 2)]
     assert jmespath.search(listing.options["query"], {"BackupSummaries": kept}) == "arn-3"
     assert AwsCommand(restore).parameters == {"TargetTableName": "baton-table", "BackupArn": "$backup"}
-    assert AwsCommand(wait).operation == "table_exists"
+    assert AwsCommand(waited_for(wait)).operation == "table_exists"
     assert finding.mend.count(" --profile 'my own'") == 7
+
+
+@pytest.mark.parametrize("logical_id", ["Table", "TrainingJobRule"])
+def test_nothing_is_made_again_before_the_tables_rows_are_back(aws: FakeAws, logical_id: str) -> None:
+    """The change set would make the table, too, and without them."""
+    delete(aws, "Table")
+    delete(aws, "TrainingJobRule")
+    [finding] = [each for each in look(aws) if each.detail.startswith(f"{logical_id} (")]
+    assert finding.state == WRONG
+    assert [part.split()[2] for part in finding.mend.split(" && ")[1:2]] == ["restore-table-from-backup"]
+    assert " 35 days" in finding.detail
+
+
+@pytest.mark.parametrize("logical_id", ["Table", "TrainingJobRule"])
+def test_a_table_that_is_being_restored_is_waited_for(aws: FakeAws, logical_id: str) -> None:
+    """DynamoDB answers a query of it as one of a table that there is not, and refuses to restore it twice."""
+    delete(aws, "Table")
+    delete(aws, "TrainingJobRule")
+    aws.answers["dynamodb.describe_table"] = {"Table": {"TableStatus": "CREATING"}}
+    [finding] = [each for each in look(aws) if each.detail.startswith(f"{logical_id} (")]
+    wait, _name, create, *_ = finding.mend.split(" && ")
+    assert AwsCommand(waited_for(wait)).parameters == {"TableName": "baton-table"}
+    assert AwsCommand(create).operation == "create_change_set"
+    assert finding.state == (UNKNOWN if logical_id == "Table" else WRONG)
+    assert "35 days" not in finding.detail
+
+
+def test_a_table_that_is_being_deleted_is_restored_when_that_is_over(aws: FakeAws) -> None:
+    delete(aws, "Table")
+    aws.answers["dynamodb.describe_table"] = {"Table": {"TableStatus": "DELETING"}}
+    finding = the(look(aws), "runs", WRONG)
+    gone, _backup, restore, *_ = finding.mend.split(" && ")
+    assert [AwsCommand(part).operation for part in (gone, restore)] == ["table_not_exists", "restore_table_from_backup"]
+    assert " 35 days" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "mends"),
+    [({"Table": {"TableStatus": "ACTIVE"}}, "is ACTIVE", True), (refusal("AccessDenied"), "cannot see which", False)],
+)
+def test_a_table_that_may_be_there_is_not_restored(aws: FakeAws, answer: Any, said: str, mends: bool) -> None:
+    delete(aws, "Table")
+    aws.answers["dynamodb.describe_table"] = answer
+    finding = the(diagnose(aws), "runs", UNKNOWN)
+    assert said in finding.detail
+    assert finding.mend.startswith(".venv/bin/baton doctor ") if mends else not finding.mend
+
+
+def test_a_refused_restore_ends_the_command(aws: FakeAws, tmp_path: Path) -> None:
+    delete(aws, "Table")
+    (tmp_path / "aws").write_text('#!/bin/sh\necho "$2" >> calls\n[ "$2" != restore-table-from-backup ]\n')
+    (tmp_path / "aws").chmod(0o755)
+    ended = shell(the(look(aws), "runs", WRONG).mend, tmp_path)
+    assert ended.returncode
+    assert (tmp_path / "calls").read_text().split() == ["list-backups", "restore-table-from-backup"]
+
+
+def test_a_restore_may_take_longer_than_one_wait(aws: FakeAws, tmp_path: Path) -> None:
+    delete(aws, "Table")
+    waits = '[ "$3" != table-exists ] || [ "$(grep -c table-exists calls)" = 2 ]'
+    (tmp_path / "aws").write_text(f'#!/bin/sh\necho "$2-$3" >> calls\n{waits}\n')
+    (tmp_path / "aws").chmod(0o755)
+    assert shell(the(look(aws), "runs", WRONG).mend, tmp_path).returncode == 0
+    assert (tmp_path / "calls").read_text().split()[-1] == "wait-stack-update-complete"
+
+
+@pytest.mark.parametrize("logical_id", DELETED)
+@pytest.mark.parametrize("status", [each for each in STATUSES if was_complete(each)])
+def test_what_was_deleted_is_made_again_only_where_the_stack_takes_an_update(
+    aws: FakeAws, status: str, logical_id: str
+) -> None:
+    stack_of(aws).update(StackStatus=status)
+    physical_id = delete(aws, logical_id)
+    [finding, *_] = [each for each in look(aws) if each.detail.startswith(f"{logical_id} ({physical_id})")]
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", *stack.DEPLOYABLE):
+        assert finding.state == WRONG
+        assert " create-change-set " in finding.mend
+        assert not finding.mend.startswith("aws cloudformation wait ")
+    elif status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
+        assert finding.state == WRONG
+        assert finding.mend.startswith("aws cloudformation wait stack-update-complete ")
+    else:
+        assert (finding.state, finding.mend) == (UNKNOWN, "")
+        assert finding.detail.endswith(f"no update while it is {status}: mend the stack first.")
+        assert the(look(aws), "stack", WRONG).mend
 
 
 def test_a_deleted_rule_hides_no_other_that_is_wrong(aws: FakeAws) -> None:
@@ -598,7 +723,6 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
     assert WRONG not in {finding.state for finding in findings}
 
 
-STATUSES = values_of("cloudformation", "StackStatus")
 DELETE = ["delete_stack", "stack_delete_complete"]
 BUILD, GUIDED, DEPLOYED = "make build", "sam deploy --guided", "sam deploy"
 LEADS_ON = {
@@ -634,11 +758,6 @@ def steps_of(command: str) -> list[str]:
             guided = " --guided" if "--guided" in words else ""
             steps.append(f"{words[0].removeprefix('.venv/bin/')} {words[1]}{guided}")
     return steps
-
-
-def was_complete(status: str) -> bool:
-    """Whether a stack has once been complete for certain, so that it has its outputs."""
-    return status in stack.WELL or status.startswith(("UPDATE_", "IMPORT_"))
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -750,6 +869,49 @@ ENDS = {
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
     "IMPORT_IN_PROGRESS": "IMPORT_COMPLETE",
 }
+
+
+def rollback_failed(aws: FakeAws, **reasons: str) -> None:
+    """Let the rollback of an update have failed at some things."""
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
+    for each in aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]:
+        if each["LogicalResourceId"] in reasons:
+            each.update(ResourceStatus="UPDATE_FAILED", ResourceStatusReason=reasons[each["LogicalResourceId"]])
+
+
+@pytest.mark.parametrize("logical_id", DELETED)
+def test_a_rollback_goes_on_without_what_was_deleted_which_is_then_made_again(aws: FakeAws, logical_id: str) -> None:
+    delete(aws, logical_id)
+    rollback_failed(aws, **{logical_id: "There is no such thing"})
+    finding = the(look(aws), "stack", WRONG)
+    back, wait, *others = finding.mend.split(" && ")
+    assert AwsCommand(back).operation == "continue_update_rollback"
+    assert AwsCommand(back).parameters["ResourcesToSkip"] == [logical_id]
+    assert AwsCommand(wait).operation == "stack_rollback_complete"
+    assert ("restore-table-from-backup" in finding.mend) == (logical_id == "Table")
+    assert steps_of(" && ".join(others[-3:])) == [
+        *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
+    ]
+    assert "Mend " not in finding.detail
+
+
+def test_a_rollback_skips_only_what_was_deleted_and_failed_for_that(aws: FakeAws) -> None:
+    """CloudFormation refuses to skip what was cancelled; and what is there can be mended."""
+    delete(aws, "TrainingJobRule")
+    aws.answers["lambda.get_event_source_mapping"] = refusal("AccessDenied")
+    rollback_failed(
+        aws,
+        TrainingJobRule="Rule baton-TrainingJobRule-1A does not exist",
+        UploadRule="HandlerErrorCode: NotFound, of its target",
+        RunBucketPolicy="The bucket is no more (HandlerErrorCode: NotFound)",
+        OutcomeQueueMapping="Not there (HandlerErrorCode: NotFound)",
+    )
+    finding = the(look(aws), "stack", WRONG)
+    skipped = AwsCommand(finding.mend.partition(" && ")[0]).parameters["ResourcesToSkip"]
+    assert sorted(skipped) == ["OutcomeQueueMapping", "RunBucketPolicy", "TrainingJobRule"]
+    assert "Mend the others first." in finding.detail
+    rollback_failed(aws, TrainingJobRule="Resource update cancelled")
+    assert "TrainingJobRule" not in the(look(aws), "stack", WRONG).mend
 
 
 def heeded_by(service: str, waiter: str) -> dict[str, str]:
