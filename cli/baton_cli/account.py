@@ -33,6 +33,9 @@ COMMANDS = ".venv/bin/"
 MACHINE = "StateMachineArn"
 """The output by which a stack of Baton's is known."""
 
+_PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
+"""Parameters of Baton's template, both with a default, so that every stack of it has them from its creation on."""
+
 _TAKEN_APART = ("DELETE_", "ROLLBACK_")
 """How the statuses begin in which some of what the outputs name may have gone."""
 
@@ -134,6 +137,11 @@ class Account:
     def parameters(self) -> Mapping[str, str]:
         """The stack's parameters by name."""
         return {p["ParameterKey"]: p.get("ParameterValue", "") for p in (self.stack or {}).get("Parameters", [])}
+
+    @property
+    def of_batons_template(self) -> bool:
+        """Whether the stack has the parameters of Baton's template, as one has whose creation has begun."""
+        return self.parameters.keys() >= _PARAMETERS
 
     @property
     def status(self) -> str:

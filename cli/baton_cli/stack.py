@@ -33,6 +33,9 @@ WAITERS = {
 DEPLOYABLE = frozenset({"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
 """The statuses after a failure in which CloudFormation takes an update."""
 
+NOT_BEGUN = frozenset({"REVIEW_IN_PROGRESS", "DELETE_COMPLETE"})
+"""The statuses of a change set that nobody executed, and of a stack that has gone: no parameter has a value yet."""
+
 TAKES_UPDATE = (WELL - {CLEANING_UP}) | DEPLOYABLE
 """The statuses in which CloudFormation takes an update."""
 
@@ -75,13 +78,17 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
 
 
 def _is_foreign(patient: Patient) -> bool:
-    """Return whether a stack that was complete once lacks what every complete stack of Baton's has."""
+    """Return whether a stack lacks the parameters of Baton's or, complete once, what all those have that were."""
+    if patient.status in NOT_BEGUN:
+        return False
     complete_once = patient.status.startswith(("UPDATE_", "IMPORT_")) or patient.status in WELL
-    return MACHINE not in patient.outputs and (complete_once or bool(patient.outputs))
+    incomplete = MACHINE not in patient.outputs and (complete_once or bool(patient.outputs))
+    return incomplete or not patient.of_batons_template
 
 
 def _foreign(patient: Patient) -> Finding:
-    text = f"{patient.stack_name} is no stack of Baton's: it has no output {MACHINE}. This lists those that have one."
+    lacks = f"no output {MACHINE}" if patient.of_batons_template else "not the parameters of Baton's template"
+    text = f"{patient.stack_name} is no stack of Baton's: it has {lacks}. This lists those with an output {MACHINE}."
     query = shlex.quote(f"Stacks[?Outputs[?OutputKey=='{MACHINE}']].StackName")
     return Finding("stack", WRONG, text, f"aws cloudformation describe-stacks --query {query} {patient.here}")
 
@@ -153,8 +160,7 @@ def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
         back = "rollback-stack" if status == "UPDATE_FAILED" else "continue-update-rollback"
         wait = f"aws cloudformation wait stack-rollback-complete {target}"
         return f"aws cloudformation {back} {target} && {wait} && {patient.deploy()}"
-    if status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-        # A change set that nobody executed, or a stack that has gone: no parameter has a value yet.
+    if status in NOT_BEGUN:
         return patient.deploy_first()
     if status.endswith("_IN_PROGRESS"):
         return patient.look_again

@@ -106,6 +106,12 @@ def messages(visible: int = 0, hidden: int = 0) -> dict[str, Any]:
     return {"Attributes": {name: str(visible), f"{name}NotVisible": str(hidden), f"{name}Delayed": "0"}}
 
 
+def parameters(**given: str) -> list[dict[str, str]]:
+    """The parameters by which CloudFormation knows the stack, and some that are given."""
+    values = {"KfpMode": "direct", "RunPrefix": "bt-", **given}
+    return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+
+
 @pytest.fixture
 def aws(kfp_url: str) -> FakeAws:
     """An account in which nothing is wrong."""
@@ -140,6 +146,7 @@ def aws(kfp_url: str) -> FakeAws:
     ]
     stack = {
         "StackStatus": "UPDATE_COMPLETE",
+        "Parameters": parameters(),
         "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()],
     }
     return FakeAws(
@@ -416,8 +423,7 @@ def delete(aws: FakeAws, logical_id: str) -> str:
 
 @pytest.mark.parametrize("logical_id", DELETED)
 def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id: str) -> None:
-    names = {"KfpUrl": "http://kfp", "RunPrefix": "bt-"}
-    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in names.items()]
+    stack_of(aws)["Parameters"] = parameters(KfpUrl="http://kfp")
     well = len(look(aws))
     physical_id = delete(aws, logical_id)
     findings = look(aws)
@@ -428,7 +434,10 @@ def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id:
     command = AwsCommand(create)
     assert command.parameters["DeploymentMode"] == "REVERT_DRIFT"
     assert command.parameters["UsePreviousTemplate"] is True
-    assert command.parameters["Parameters"] == [f"ParameterKey={name},UsePreviousValue=true" for name in names]
+    assert command.parameters["Parameters"] == [
+        f"ParameterKey={name},UsePreviousValue=true" for name in ("KfpMode", "KfpUrl", "RunPrefix")
+    ]
+    assert command.parameters["Capabilities"] == ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
     assert [AwsCommand(part).operation for part in others] == [
         *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
     ]
@@ -820,6 +829,25 @@ def test_a_stack_of_others_is_left_alone(aws: FakeAws, status: str) -> None:
     command = AwsCommand(finding.mend)
     found = jmespath.search(command.options["query"], {"Stacks": [{**stack_of(aws), "StackName": "theirs"}, BATONS]})
     assert (command.operation, found) == ("describe_stacks", ["mine"])
+
+
+@pytest.mark.parametrize("output", ["", "StateMachineArn"])
+@pytest.mark.parametrize("status", [each for each in STATUSES if each not in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")])
+def test_a_stack_of_others_is_neither_deleted_nor_rolled_back(aws: FakeAws, status: str, output: str) -> None:
+    """One that never was complete has no outputs, and an output of theirs may have the name of one of Baton's."""
+    outputs = [{"OutputKey": output, "OutputValue": MACHINE}] if output else []
+    theirs = [{"ParameterKey": "RunPrefix", "ParameterValue": "bt-"}]
+    stack_of(aws).update(StackStatus=status, Outputs=outputs, Parameters=theirs)
+    failed_ones(aws, "DELETE_FAILED")
+    [finding] = [each for each in look(aws) if each.state != OK]
+    assert finding.detail.startswith("baton is no stack of Baton's: it has not")
+    assert AwsCommand(finding.mend).operation == "describe_stacks"
+
+
+@pytest.mark.parametrize("status", ["REVIEW_IN_PROGRESS", "DELETE_COMPLETE"])
+def test_a_stack_that_has_not_begun_has_no_parameters_and_is_deployed(aws: FakeAws, status: str) -> None:
+    stack_of(aws).update(StackStatus=status, Outputs=[], Parameters=[])
+    assert " --guided " in the(look(aws), "stack", WRONG).mend
 
 
 BATONS = {"StackName": "mine", "Outputs": [{"OutputKey": "StateMachineArn", "OutputValue": MACHINE}]}
@@ -1564,10 +1592,10 @@ def test_a_multi_user_installation_is_not_for_the_mode_eks_proxy(
 # --- the pods' role ---------------------------------------------------------------------------------------------------
 
 
-def without_pod_identity(aws: FakeAws, **parameters: str) -> FakeAws:
+def without_pod_identity(aws: FakeAws, **given: str) -> FakeAws:
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
     summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "PodIdentity"]
-    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+    stack_of(aws)["Parameters"] = parameters(**given)
     return aws
 
 
