@@ -167,11 +167,15 @@ class Account:
         pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
         return [summary for page in pages for summary in page["StackResourceSummaries"]]
 
+    @property
+    def made(self) -> list[Mapping[str, Any]]:
+        """CloudFormation's summaries of what the stack has made and not deleted."""
+        return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
+
     @cached_property
     def resources(self) -> Mapping[str, str]:
         """The physical resource ids, by logical id, of what the stack has made and not deleted."""
-        there = [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
-        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in there}
+        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in self.made}
 
     def messages_in(self, output: str) -> int:
         """Return how many messages are in a queue, about: those that somebody has just taken count, too.

@@ -80,6 +80,18 @@ Check = Callable[[Patient], Iterator[Finding]]
 T = TypeVar("T")
 
 
+OTHERS = (
+    "AWS::IAM::Role",
+    "AWS::Lambda::Function",
+    "AWS::SNS::Topic",
+    "AWS::SQS::Queue",
+    "AWS::StepFunctions::StateMachine",
+)
+"""The types of what is only looked for, since no setting of it goes wrong by itself."""
+
+_OF_OTHER_CHECKS = frozenset({"DeadLetterQueue", "LaunchPipelineFunction", "SageMakerRole", "TrainingRunMachine"})
+"""What is of these types and looked at more closely."""
+
 FIRST = ("region", "identity")
 """The findings without which nothing else can be looked at."""
 
@@ -97,7 +109,15 @@ def examine(patient: Patient) -> Iterator[Finding]:
     for check in first:
         yield from _guarded(check, patient)
     before: tuple[Check, ...] = (check_cluster, check_given_kfp)
-    after: tuple[Check, ...] = (check_runs, check_bucket, check_rules, check_queue, check_role, check_pods)
+    after: tuple[Check, ...] = (
+        check_runs,
+        check_bucket,
+        check_rules,
+        check_queue,
+        check_role,
+        check_others,
+        check_pods,
+    )
     told: set[str] = set()
     for check in (*after, check_cluster, check_kfp) if patient.deployed else before:
         for finding in _guarded(check, patient):
@@ -163,6 +183,9 @@ def _missing(patient: Patient, check: str, missing: Missing) -> Finding:
         text = f"The stack has no {name}, so another version of the template made it, or it is being made."
         return _updated(patient, Finding(check, UNKNOWN, text, patient.deploy()))
     named, status = f"{name} ({missing.physical_id})", patient.table_status
+    if missing.going:
+        text = f"{named} is being deleted, which lasts until its runs have ended: somebody deleted it. {_MAKES_AGAIN}"
+        return _updated(patient, Finding(check, WRONG, text, patient.make_again_after(missing.physical_id)))
     if name == "Table" and status == "CREATING":
         text = f"{named} is being made, or restored. {_MAKES_AGAIN}"
         return _updated(patient, Finding(check, UNKNOWN, text, patient.make_again()))
@@ -201,8 +224,8 @@ def _look_at(patient: Patient, check: str, logical_id: str, look: Callable[[str]
         return _missing(patient, check, missing)
 
 
-def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
-    name = check.__name__.removeprefix("check_")
+def _guarded(check: Check, patient: Patient, name: str = "") -> Iterator[Finding]:
+    name = name or check.__name__.removeprefix("check_")
     try:
         yield from check(patient)
     except Missing as missing:
@@ -439,6 +462,21 @@ def _trust(account: str) -> dict[str, Any]:
             }
         ],
     }
+
+
+def check_others(patient: Patient) -> Iterator[Finding]:
+    """Nobody has deleted the other roles, functions, topics, queues and state machines; each that is gone is told."""
+    for kind in OTHERS:
+        yield from _guarded(partial(_gone_of, kind), patient, "resources")
+
+
+def _gone_of(kind: str, patient: Patient) -> Iterator[Finding]:
+    for each in patient.made:
+        logical_id = each["LogicalResourceId"]
+        if each.get("ResourceType") == kind and logical_id not in _OF_OTHER_CHECKS:
+            found = _look_at(patient, "resources", logical_id, partial(patient.describe, kind))
+            if isinstance(found, Finding):
+                yield found
 
 
 def check_pods(patient: Patient) -> Iterator[Finding]:

@@ -50,11 +50,19 @@ class Finding:
     mend: str = ""
 
 
-class Missing(Exception):
-    """Something that the stack made is there no more, or the stack has no such thing; then ``physical_id`` is empty."""
+class Going(Exception):
+    """A state machine is being deleted."""
 
-    def __init__(self, logical_id: str, physical_id: str = "") -> None:
+
+class Missing(Exception):
+    """Something that the stack made is there no more, or the stack has no such thing; then ``physical_id`` is empty.
+
+    ``going``: it is a state machine that is being deleted, which lasts as long as its executions.
+    """
+
+    def __init__(self, logical_id: str, physical_id: str = "", going: bool = False) -> None:
         super().__init__(f"{logical_id} is missing.")
+        self.going = going
         self.logical_id = logical_id
         self.physical_id = physical_id
 
@@ -133,6 +141,8 @@ class Patient(Account):
             raise Missing(logical_id)
         try:
             yield physical_id
+        except Going as going:
+            raise Missing(logical_id, physical_id, going=True) from going
         except ClientError as error:
             if is_gone(error):
                 raise Missing(logical_id, physical_id) from error
@@ -144,9 +154,7 @@ class Patient(Account):
 
         Raises Missing where somebody has deleted one of the two.
         """
-        with self.resource("TrainingRunMachine") as arn:
-            machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=arn)
-        called = {name: version for version, name in _VERSION.findall(machine["definition"])}
+        called = {name: version for version, name in _VERSION.findall(self.machine["definition"])}
         with self.resource("LaunchPipelineFunction") as function:
             wanted = called.get(function, function)
             answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
@@ -185,10 +193,18 @@ class Patient(Account):
         return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
 
     def describe(self, kind: str, physical_id: str) -> Mapping[str, Any]:
-        """Ask the service of one of DESCRIBED for a resource; raises its ClientError where there is none."""
+        """Ask the service of one of DESCRIBED for a resource; raises its ClientError where there is none, or Going."""
         service, operation, parameter = DESCRIBED[kind]
         answer: Mapping[str, Any] = getattr(self.client(service), operation)(**{parameter: physical_id})
+        if answer.get("status") == "DELETING":
+            raise Going(physical_id)
         return answer
+
+    @cached_property
+    def machine(self) -> Mapping[str, Any]:
+        """The state machine of the runs; raises Missing where somebody has deleted it, or it is being deleted."""
+        with self.resource("TrainingRunMachine") as arn:
+            return self.describe("AWS::StepFunctions::StateMachine", arn)
 
     @cached_property
     def table_status(self) -> str:
@@ -241,6 +257,11 @@ class Patient(Account):
             f"aws cloudformation wait stack-update-complete {self.this_stack}",
         )
         return " && ".join(steps)
+
+    def make_again_after(self, machine: str) -> str:
+        """Return the command that does the same when the deletion of a state machine is over."""
+        look = f"aws stepfunctions describe-state-machine --state-machine-arn {machine} --query status {self.here}"
+        return f"while {look}; do sleep 5; done && {self.make_again()}"
 
     def _sam_deploy(self, *parameters: str) -> str:
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""

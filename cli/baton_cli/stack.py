@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from baton_cli.account import MACHINE, is_gone
-from baton_cli.patient import DESCRIBED, OK, WRONG, Finding, Patient, sentence
+from baton_cli.patient import DESCRIBED, OK, WRONG, Finding, Going, Patient, sentence
 
 CLEANING_UP = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
 """The status of a stack that is well, but takes no update for a while."""
@@ -125,6 +125,8 @@ def _was_deleted(patient: Patient, summary: Mapping[str, Any], reason: str) -> b
     if kind in DESCRIBED and physical_id:
         try:
             patient.describe(kind, physical_id)
+            return False
+        except Going:
             return False
         except ClientError as error:
             if is_gone(error):

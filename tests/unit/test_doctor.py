@@ -32,7 +32,7 @@ from baton_cli.account import Account, Origin
 from baton_cli.checks import examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
-from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient
+from baton_cli.patient import DESCRIBED, OK, UNKNOWN, WRONG, Finding, Patient
 from baton_local.server import free_port
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
@@ -395,7 +395,7 @@ DELETED = {
 }
 """What somebody may delete, how that is seen, and which line says so."""
 
-DESCRIBED = {
+IN_PASSING = {
     "RunBucket": "s3.get_bucket_versioning",
     "Table": "dynamodb.describe_table",
     "TrainingRunMachine": "stepfunctions.describe_state_machine",
@@ -406,8 +406,8 @@ DESCRIBED = {
 def delete(aws: FakeAws, logical_id: str) -> str:
     """Delete something of the stack behind CloudFormation's back; return the physical id that it keeps showing."""
     operation, code, _ = DELETED[logical_id]
-    if logical_id in DESCRIBED:
-        aws.answers[DESCRIBED[logical_id]] = refusal(code)
+    if logical_id in IN_PASSING:
+        aws.answers[IN_PASSING[logical_id]] = refusal(code)
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
     [physical] = [each["PhysicalResourceId"] for each in summaries if each["LogicalResourceId"] == logical_id]
     before = aws.answers[operation]
@@ -558,6 +558,117 @@ def test_a_deleted_rule_hides_no_other_that_is_wrong(aws: FakeAws) -> None:
     missing, disabled = [each for each in look(aws) if each.check == "rule"]
     assert missing.detail.startswith("TrainingJobRule (baton-TrainingJobRule-1A) ")
     assert disabled.detail == "UploadRule is disabled."
+
+
+OTHERS = {
+    "CleanUpRunMachine": ("AWS::StepFunctions::StateMachine", f"{MACHINE}-clean-up", "StateMachineDoesNotExist"),
+    "OutcomeQueue": ("AWS::SQS::Queue", "https://sqs/outcomes", "AWS.SimpleQueueService.NonExistentQueue"),
+    "StartRunFunction": ("AWS::Lambda::Function", "baton-start", "ResourceNotFoundException"),
+    "StartRunRole": ("AWS::IAM::Role", "baton-start-role", "NoSuchEntity"),
+    "Topic": ("AWS::SNS::Topic", f"arn:aws:sns:{REGION}:{ACCOUNT}:topic", "NotFound"),
+}
+"""What is only looked for: its type, its physical id, and the error of who asks for it when it is gone."""
+
+
+def with_others(aws: FakeAws) -> list[tuple[str, str]]:
+    """Let the stack have the others, too, and return the operation and the physical id by which each is looked for."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    aws.answers["sns.get_topic_attributes"] = {"Attributes": {}}
+    for logical_id, (kind, physical_id, _) in OTHERS.items():
+        summary = {"LogicalResourceId": logical_id, "PhysicalResourceId": physical_id, "ResourceType": kind}
+        summaries.append(summary)
+    return [(".".join(DESCRIBED[kind][:2]), physical_id) for kind, physical_id, _ in OTHERS.values()]
+
+
+def gone_only(aws: FakeAws, logical_id: str) -> None:
+    """Answer for what is there as before, and for one thing as its service does when it is gone."""
+    kind, physical_id, code = OTHERS[logical_id]
+    operation = ".".join(DESCRIBED[kind][:2])
+    before = aws.answers[operation]
+
+    def answer(**given: Any) -> Any:
+        if physical_id in given.values():
+            raise refusal(code)
+        return before
+
+    aws.answers[operation] = answer
+
+
+def test_what_is_only_looked_for_has_no_line_while_it_is_there(aws: FakeAws) -> None:
+    well = look(aws)
+    asked = with_others(aws)
+    assert look(aws) == well
+    for operation, physical_id in asked:
+        assert any(physical_id in given.values() for given in aws.called(operation))
+
+
+@pytest.mark.parametrize("logical_id", OTHERS)
+def test_what_else_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id: str) -> None:
+    with_others(aws)
+    gone_only(aws, logical_id)
+    finding = the(look(aws), "resources", WRONG)
+    _, physical_id, _ = OTHERS[logical_id]
+    assert finding.detail.startswith(f"{logical_id} ({physical_id}) does not exist any more: somebody deleted it. ")
+    assert " --deployment-mode REVERT_DRIFT " in finding.mend
+
+
+def test_who_may_not_look_for_some_things_sees_the_others(aws: FakeAws) -> None:
+    with_others(aws)
+    gone_only(aws, "Topic")
+    aws.answers["iam.get_role"] = refusal("AccessDenied", "not authorized")
+    findings = look(aws)
+    assert "not authorized" in the(findings, "resources", UNKNOWN).detail
+    assert the(findings, "resources", WRONG).detail.startswith("Topic (")
+
+
+def test_what_cloudformation_has_deleted_itself_is_not_missed(aws: FakeAws) -> None:
+    """It still lists what the last template no longer has."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    with_others(aws)
+    for logical_id in ("TrainingJobRule", "StartRunRole"):
+        [summary] = [each for each in summaries if each["LogicalResourceId"] == logical_id]
+        summary["ResourceStatus"] = "DELETE_COMPLETE"
+    delete(aws, "TrainingJobRule")
+    gone_only(aws, "StartRunRole")
+    findings = look(aws)
+    assert {each.state for each in findings} == {OK}
+    assert [each.detail for each in findings if each.check == "rule"] == ["UploadRule is enabled"]
+
+
+def test_a_state_machine_that_is_being_deleted_is_made_again_when_it_has_gone(aws: FakeAws, tmp_path: Path) -> None:
+    """Step Functions still shows it and its executions, but starts none."""
+    answer = aws.answers["stepfunctions.describe_state_machine"]
+    answer["status"] = "DELETING"
+    finding = the(look(aws), "cluster", WRONG)
+    assert finding.detail.startswith(f"TrainingRunMachine ({MACHINE}) is being deleted, ")
+    (tmp_path / "aws").write_text('#!/bin/sh\necho "$2-$3" >> calls\n[ "$1" != stepfunctions ]\n')
+    (tmp_path / "aws").chmod(0o755)
+    assert shell(finding.mend, tmp_path).returncode == 0
+    called = (tmp_path / "calls").read_text().split()
+    assert called[0] == "describe-state-machine---state-machine-arn"
+    assert called[-1] == "wait-stack-update-complete"
+    loop, *_ = finding.mend.split(" && ")
+    found = re.fullmatch("while (aws .*); do sleep 5; done", loop)
+    assert found
+    assert AwsCommand(found[1]).parameters == {"stateMachineArn": MACHINE}
+
+
+def test_what_fails_in_the_first_check_is_one_line(aws: FakeAws) -> None:
+    aws.answers["sts.get_caller_identity"] = {}
+    [finding] = look(aws)
+    assert (finding.check, finding.state) == ("identity", UNKNOWN)
+    assert "KeyError: 'Arn'" in finding.detail
+
+
+def test_two_things_that_are_well_in_the_same_words_stay_so(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_well(_patient: Patient) -> Iterator[Finding]:
+        yield Finding("one", OK, "well")
+        yield Finding("two", OK, "well")
+
+    monkeypatch.setattr(checks, "check_role", check_well)
+    findings = look(aws)
+    assert the(findings, "one", OK)
+    assert the(findings, "two", OK)
 
 
 def test_what_several_checks_need_is_made_again_once(aws: FakeAws) -> None:
