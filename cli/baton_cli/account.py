@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 _GONE = {
     *("ResourceNotFoundException", "ResourceNotFound", "NoSuchEntity", "NoSuchBucket", "StateMachineDoesNotExist"),
-    *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "404"),
+    *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "404"),
 }
 
 
@@ -32,6 +32,9 @@ COMMANDS = ".venv/bin/"
 
 MACHINE = "StateMachineArn"
 """The output by which a stack of Baton's is known."""
+
+_PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
+"""Parameters of Baton's template, both with a default, so that every stack of it has them from its creation on."""
 
 _TAKEN_APART = ("DELETE_", "ROLLBACK_")
 """How the statuses begin in which some of what the outputs name may have gone."""
@@ -136,6 +139,11 @@ class Account:
         return {p["ParameterKey"]: p.get("ParameterValue", "") for p in (self.stack or {}).get("Parameters", [])}
 
     @property
+    def of_batons_template(self) -> bool:
+        """Whether the stack has the parameters of Baton's template, as one has whose creation has begun."""
+        return self.parameters.keys() >= _PARAMETERS
+
+    @property
     def status(self) -> str:
         """The stack's status; empty where there is no stack of this name."""
         return str((self.stack or {}).get("StackStatus", ""))
@@ -154,12 +162,20 @@ class Account:
         return f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
 
     @cached_property
+    def listed(self) -> list[Mapping[str, Any]]:
+        """CloudFormation's summaries of the stack's resources, also of those that it has deleted."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
+        return [summary for page in pages for summary in page["StackResourceSummaries"]]
+
+    @property
+    def made(self) -> list[Mapping[str, Any]]:
+        """CloudFormation's summaries of what the stack has made and not deleted."""
+        return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
+
+    @cached_property
     def resources(self) -> Mapping[str, str]:
         """The physical resource ids, by logical id, of what the stack has made and not deleted."""
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
-        summaries = [r for page in pages for r in page["StackResourceSummaries"]]
-        there = [r for r in summaries if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
-        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in there}
+        return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in self.made}
 
     def messages_in(self, output: str) -> int:
         """Return how many messages are in a queue, about: those that somebody has just taken count, too.

@@ -28,9 +28,9 @@ from baton.settings import Settings
 from baton_cli.account import COMMANDS, counted, is_gone, there_are
 from baton_cli.drained import drain_command, enable_uploads, must_wait
 from baton_cli.identity import check_identity
-from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Missing, Patient, judge, sentence
+from baton_cli.patient import OK, UNKNOWN, UNSEEN, WRONG, Finding, Missing, Patient, judge, sentence
 from baton_cli.proxy_access import KFP_GROUP, check_proxy_access
-from baton_cli.stack import check_stack
+from baton_cli.stack import CLEANING_UP, TAKES_UPDATE, check_stack
 from baton_local.iam.documents import parse
 from baton_local.iam.evaluator import Caller, PolicySet, Question, decide
 
@@ -80,6 +80,18 @@ Check = Callable[[Patient], Iterator[Finding]]
 T = TypeVar("T")
 
 
+OTHERS = (
+    "AWS::IAM::Role",
+    "AWS::Lambda::Function",
+    "AWS::SNS::Topic",
+    "AWS::SQS::Queue",
+    "AWS::StepFunctions::StateMachine",
+)
+"""The types of what is only looked for, since no setting of it goes wrong by itself."""
+
+_OF_OTHER_CHECKS = frozenset({"DeadLetterQueue", "LaunchPipelineFunction", "SageMakerRole", "TrainingRunMachine"})
+"""What is of these types and looked at more closely."""
+
 FIRST = ("region", "identity")
 """The findings without which nothing else can be looked at."""
 
@@ -97,7 +109,15 @@ def examine(patient: Patient) -> Iterator[Finding]:
     for check in first:
         yield from _guarded(check, patient)
     before: tuple[Check, ...] = (check_cluster, check_given_kfp)
-    after: tuple[Check, ...] = (check_runs, check_bucket, check_rules, check_queue, check_role, check_pods)
+    after: tuple[Check, ...] = (
+        check_runs,
+        check_bucket,
+        check_rules,
+        check_queue,
+        check_role,
+        check_others,
+        check_pods,
+    )
     told: set[str] = set()
     for check in (*after, check_cluster, check_kfp) if patient.deployed else before:
         for finding in _guarded(check, patient):
@@ -152,7 +172,7 @@ def _runs_under_way(patient: Patient) -> int | None:
 
 _MAKES_AGAIN = "The command makes it again as the template has it, and takes back whatever else was changed by hand."
 _BRINGS_BACK = (
-    "It restores the backup that DynamoDB keeps for 35 days; without one, leave that part of the command away."
+    "Before, it restores the table from the backup that DynamoDB keeps for 35 days; without one, leave that part away."
 )
 
 
@@ -161,13 +181,38 @@ def _missing(patient: Patient, check: str, missing: Missing) -> Finding:
     name = missing.logical_id
     if not missing.physical_id:
         text = f"The stack has no {name}, so another version of the template made it, or it is being made."
-        return Finding(check, UNKNOWN, text, patient.deploy())
-    text = f"{name} ({missing.physical_id}) does not exist any more: somebody deleted it. {_MAKES_AGAIN}"
-    if name == "Table":
-        # Without the rows nobody knows what the runs under way have made.
-        text = f"{text} {_BRINGS_BACK}"
-        return Finding(check, WRONG, text, f"{patient.restore(missing.physical_id)} && {patient.make_again()}")
-    return Finding(check, WRONG, text, patient.make_again())
+        return _updated(patient, Finding(check, UNKNOWN, text, patient.deploy()))
+    named, status = f"{name} ({missing.physical_id})", patient.table_status
+    if missing.going:
+        text = f"{named} is being deleted, which lasts until its runs have ended: somebody deleted it. {_MAKES_AGAIN}"
+        return _updated(patient, Finding(check, WRONG, text, patient.make_again_after(missing.physical_id)))
+    if name == "Table" and status == "CREATING":
+        text = f"{named} is being made, or restored. {_MAKES_AGAIN}"
+        return _updated(patient, Finding(check, UNKNOWN, text, patient.make_again()))
+    if name == "Table" and status not in ("", "DELETING"):
+        return _unread(patient, check, named, status)
+    text = f"{named} does not exist any more: somebody deleted it. {_MAKES_AGAIN}"
+    # Without the rows nobody knows what the runs under way have made.
+    text = f"{text} {_BRINGS_BACK}" if status in ("", "DELETING") else text
+    return _updated(patient, Finding(check, WRONG, text, patient.make_again()))
+
+
+def _unread(patient: Patient, check: str, named: str, status: str) -> Finding:
+    if status == UNSEEN:
+        text = f"{named} is deleted, or being restored: these credentials cannot see which (dynamodb:DescribeTable)."
+        return Finding(check, UNKNOWN, text)
+    return Finding(check, UNKNOWN, f"{named} could not be read, and is {status}; look again.", patient.look_again)
+
+
+def _updated(patient: Patient, finding: Finding) -> Finding:
+    """Return what an update mends, which has to wait where CloudFormation takes none."""
+    if patient.status == CLEANING_UP:
+        wait = f"aws cloudformation wait stack-update-complete {patient.this_stack}"
+        return dataclasses.replace(finding, mend=f"{wait} && {finding.mend}")
+    if patient.status in TAKES_UPDATE:
+        return finding
+    text = f"{finding.detail} The stack takes no update while it is {patient.status}: mend the stack first."
+    return Finding(finding.check, UNKNOWN, text)
 
 
 def _look_at(patient: Patient, check: str, logical_id: str, look: Callable[[str], T]) -> T | Finding:
@@ -179,8 +224,8 @@ def _look_at(patient: Patient, check: str, logical_id: str, look: Callable[[str]
         return _missing(patient, check, missing)
 
 
-def _guarded(check: Check, patient: Patient) -> Iterator[Finding]:
-    name = check.__name__.removeprefix("check_")
+def _guarded(check: Check, patient: Patient, name: str = "") -> Iterator[Finding]:
+    name = name or check.__name__.removeprefix("check_")
     try:
         yield from check(patient)
     except Missing as missing:
@@ -417,6 +462,21 @@ def _trust(account: str) -> dict[str, Any]:
             }
         ],
     }
+
+
+def check_others(patient: Patient) -> Iterator[Finding]:
+    """Nobody has deleted the other roles, functions, topics, queues and state machines; each that is gone is told."""
+    for kind in OTHERS:
+        yield from _guarded(partial(_gone_of, kind), patient, "resources")
+
+
+def _gone_of(kind: str, patient: Patient) -> Iterator[Finding]:
+    for each in patient.made:
+        logical_id = each["LogicalResourceId"]
+        if each.get("ResourceType") == kind and logical_id not in _OF_OTHER_CHECKS:
+            found = _look_at(patient, "resources", logical_id, partial(patient.describe, kind))
+            if isinstance(found, Finding):
+                yield found
 
 
 def check_pods(patient: Patient) -> Iterator[Finding]:

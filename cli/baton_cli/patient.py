@@ -21,6 +21,22 @@ from baton_local.regions import partitions
 
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
+UNSEEN = "UNSEEN"
+"""What stands for a status that these credentials cannot see."""
+
+DESCRIBED = {
+    "AWS::DynamoDB::Table": ("dynamodb", "describe_table", "TableName"),
+    "AWS::Events::Rule": ("events", "describe_rule", "Name"),
+    "AWS::IAM::Role": ("iam", "get_role", "RoleName"),
+    "AWS::Lambda::EventSourceMapping": ("lambda", "get_event_source_mapping", "UUID"),
+    "AWS::Lambda::Function": ("lambda", "get_function_configuration", "FunctionName"),
+    "AWS::S3::Bucket": ("s3", "get_bucket_versioning", "Bucket"),
+    "AWS::SNS::Topic": ("sns", "get_topic_attributes", "TopicArn"),
+    "AWS::SQS::Queue": ("sqs", "get_queue_attributes", "QueueUrl"),
+    "AWS::StepFunctions::StateMachine": ("stepfunctions", "describe_state_machine", "stateMachineArn"),
+}
+"""The service, the operation and the parameter that tell whether a resource is there, by CloudFormation's type."""
+
 _VERSION = re.compile(r'"(arn:[\w-]+:lambda:[^"]*:function:([^":]+):\d+)"')
 
 
@@ -34,11 +50,19 @@ class Finding:
     mend: str = ""
 
 
-class Missing(Exception):
-    """Something that the stack made is there no more, or the stack has no such thing; then ``physical_id`` is empty."""
+class Going(Exception):
+    """A state machine is being deleted."""
 
-    def __init__(self, logical_id: str, physical_id: str = "") -> None:
+
+class Missing(Exception):
+    """Something that the stack made is there no more, or the stack has no such thing; then ``physical_id`` is empty.
+
+    ``going``: it is a state machine that is being deleted, which lasts as long as its executions.
+    """
+
+    def __init__(self, logical_id: str, physical_id: str = "", going: bool = False) -> None:
         super().__init__(f"{logical_id} is missing.")
+        self.going = going
         self.logical_id = logical_id
         self.physical_id = physical_id
 
@@ -105,7 +129,7 @@ class Patient(Account):
     def deployed(self) -> bool:
         """Whether there is a whole stack of Baton's, and it can be seen."""
         try:
-            return self.whole
+            return self.whole and self.of_batons_template
         except (ClientError, BotoCoreError):
             return False
 
@@ -117,6 +141,8 @@ class Patient(Account):
             raise Missing(logical_id)
         try:
             yield physical_id
+        except Going as going:
+            raise Missing(logical_id, physical_id, going=True) from going
         except ClientError as error:
             if is_gone(error):
                 raise Missing(logical_id, physical_id) from error
@@ -128,9 +154,7 @@ class Patient(Account):
 
         Raises Missing where somebody has deleted one of the two.
         """
-        with self.resource("TrainingRunMachine") as arn:
-            machine = self.client("stepfunctions").describe_state_machine(stateMachineArn=arn)
-        called = {name: version for version, name in _VERSION.findall(machine["definition"])}
+        called = {name: version for version, name in _VERSION.findall(self.machine["definition"])}
         with self.resource("LaunchPipelineFunction") as function:
             wanted = called.get(function, function)
             answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
@@ -168,19 +192,49 @@ class Patient(Account):
         """Return the command that deploys for the first time, and asks for the parameters."""
         return f"{_BUILD} && {COMMANDS}sam deploy --guided {self.configurations.options(self)}"
 
-    def restore(self, table: str) -> str:
-        """Return the command that restores a deleted table under its own name, but for what is no data, such as TTL.
+    def describe(self, kind: str, physical_id: str) -> Mapping[str, Any]:
+        """Ask the service of one of DESCRIBED for a resource; raises its ClientError where there is none, or Going."""
+        service, operation, parameter = DESCRIBED[kind]
+        answer: Mapping[str, Any] = getattr(self.client(service), operation)(**{parameter: physical_id})
+        if answer.get("status") == "DELETING":
+            raise Going(physical_id)
+        return answer
+
+    @cached_property
+    def machine(self) -> Mapping[str, Any]:
+        """The state machine of the runs; raises Missing where somebody has deleted it, or it is being deleted."""
+        with self.resource("TrainingRunMachine") as arn:
+            return self.describe("AWS::StepFunctions::StateMachine", arn)
+
+    @cached_property
+    def table_status(self) -> str:
+        """DynamoDB's status of the stack's table; empty where there is none any more, UNSEEN where it is not told."""
+        try:
+            with self.resource("Table") as name:
+                return str(self.describe("AWS::DynamoDB::Table", name)["Table"]["TableStatus"])
+        except Missing as missing:
+            return "" if missing.physical_id else UNSEEN
+        except (ClientError, BotoCoreError):
+            return UNSEEN
+
+    def _table_first(self) -> list[str]:
+        """Return the commands that bring the table back before a change set would make it again without its rows.
 
         https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/PointInTimeRecovery_Howitworks.html
         """
+        status, table = self.table_status, self.resources.get("Table", "")
+        # Restored is all but what is no data, such as TTL.
         latest = shlex.quote("sort_by(BackupSummaries, &BackupCreationDateTime)[-1].BackupArn")
         kept = f"aws dynamodb list-backups --table-name {table} --backup-type SYSTEM --query {latest} {self.here}"
-        steps = (
+        gone = [f"aws dynamodb wait table-not-exists --table-name {table} {self.here}"]
+        restore = [
             f"backup=$({kept} --output text)",
             f'aws dynamodb restore-table-from-backup --target-table-name {table} --backup-arn "$backup" {self.here}',
-            f"aws dynamodb wait table-exists --table-name {table} {self.here}",
-        )
-        return " && ".join(steps)
+        ]
+        # One wait gives up after 500 seconds, and a restore may take hours.
+        there = [f"until aws dynamodb wait table-exists --table-name {table} {self.here}; do sleep 1; done"]
+        first = {"": [*restore, *there], "DELETING": [*gone, *restore, *there], "CREATING": there}
+        return first.get(status, [])
 
     def make_again(self) -> str:
         """Return the command that makes again whatever of the stack somebody deleted, by a drift-aware change set.
@@ -193,6 +247,7 @@ class Patient(Account):
         # get its default.
         same = "".join(f" ParameterKey={name},UsePreviousValue=true" for name in sorted(self.parameters))
         steps = (
+            *self._table_first(),
             'change="again-$(date +%s)"',
             f'aws cloudformation create-change-set {self.this_stack} --change-set-name "$change" '
             "--use-previous-template --deployment-mode REVERT_DRIFT "
@@ -202,6 +257,11 @@ class Patient(Account):
             f"aws cloudformation wait stack-update-complete {self.this_stack}",
         )
         return " && ".join(steps)
+
+    def make_again_after(self, machine: str) -> str:
+        """Return the command that does the same when the deletion of a state machine is over."""
+        look = f"aws stepfunctions describe-state-machine --state-machine-arn {machine} --query status {self.here}"
+        return f"while {look}; do sleep 5; done && {self.make_again()}"
 
     def _sam_deploy(self, *parameters: str) -> str:
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""

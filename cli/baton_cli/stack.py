@@ -6,15 +6,18 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_cli.account import MACHINE
-from baton_cli.patient import OK, WRONG, Finding, Patient, sentence
+from baton_cli.account import MACHINE, is_gone
+from baton_cli.patient import DESCRIBED, OK, WRONG, Finding, Going, Patient, sentence
 
-WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"})
+CLEANING_UP = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+"""The status of a stack that is well, but takes no update for a while."""
+
+WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", CLEANING_UP, "IMPORT_COMPLETE"})
 
 WAITERS = {
     "CREATE_IN_PROGRESS": "stack-create-complete",
@@ -30,12 +33,20 @@ WAITERS = {
 DEPLOYABLE = frozenset({"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
 """The statuses after a failure in which CloudFormation takes an update."""
 
+NOT_BEGUN = frozenset({"REVIEW_IN_PROGRESS", "DELETE_COMPLETE"})
+"""The statuses of a change set that nobody executed, and of a stack that has gone: no parameter has a value yet."""
+
+TAKES_UPDATE = (WELL - {CLEANING_UP}) | DEPLOYABLE
+"""The statuses in which CloudFormation takes an update."""
+
+_MEND_FIRST = "Mend what keeps it first, or the rollback fails again."
+
 _EXPLANATIONS = {
     "ROLLBACK_IN_PROGRESS": "The wait will end with an error, since the creation has failed.",
     # Rolled back, and not only deleted, for then the bucket and the table would stay and be in the way of the next.
     "CREATE_FAILED": "It never was complete: what it made is taken back, and the stack is deleted.",
     "UPDATE_FAILED": "CloudFormation takes no update before it is rolled back.",
-    "UPDATE_ROLLBACK_FAILED": "Mend what keeps it first, or the rollback fails again.",
+    "UPDATE_ROLLBACK_FAILED": _MEND_FIRST,
     "DELETE_FAILED": "Mend that and leave --retain-resources away; with it, they stay, and may cost something.",
     "IMPORT_ROLLBACK_FAILED": "CloudFormation takes no update of it; its events say what failed.",
 }
@@ -57,19 +68,27 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
     failed = _failed(patient, status)
     reasons = [f"{resource}: {sentence(reason)}" for resource, reason in failed.items()]
     explained = status != "DELETE_FAILED" or bool(failed)
+    gone = _skipped(patient, failed) if status == "UPDATE_ROLLBACK_FAILED" else []
     parts = [f"{name} is {status}.", *reasons, _EXPLANATIONS.get(status, "") if explained else ""]
-    mend = _mend_stack(patient, status, list(failed))
+    if gone:
+        parts[-1] = f"Somebody deleted {' and '.join(gone)}: the rollback goes on without, and a change set follows."
+        parts += ["Mend the others first."] if len(gone) < len(failed) else []
+    mend = _roll_back_without(patient, gone) if gone else _mend_stack(patient, status, list(failed))
     yield Finding("stack", WRONG, " ".join(part for part in parts if part), mend)
 
 
 def _is_foreign(patient: Patient) -> bool:
-    """Return whether a stack that was complete once lacks what every complete stack of Baton's has."""
+    """Return whether a stack lacks the parameters of Baton's or, complete once, what all those have that were."""
+    if patient.status in NOT_BEGUN:
+        return False
     complete_once = patient.status.startswith(("UPDATE_", "IMPORT_")) or patient.status in WELL
-    return MACHINE not in patient.outputs and (complete_once or bool(patient.outputs))
+    incomplete = MACHINE not in patient.outputs and (complete_once or bool(patient.outputs))
+    return incomplete or not patient.of_batons_template
 
 
 def _foreign(patient: Patient) -> Finding:
-    text = f"{patient.stack_name} is no stack of Baton's: it has no output {MACHINE}. This lists those that have one."
+    lacks = f"no output {MACHINE}" if patient.of_batons_template else "not the parameters of Baton's template"
+    text = f"{patient.stack_name} is no stack of Baton's: it has {lacks}. This lists those with an output {MACHINE}."
     query = shlex.quote(f"Stacks[?Outputs[?OutputKey=='{MACHINE}']].StackName")
     return Finding("stack", WRONG, text, f"aws cloudformation describe-stacks --query {query} {patient.here}")
 
@@ -80,10 +99,7 @@ def _failed(patient: Patient, status: str) -> dict[str, str]:
     if wanted is None:
         return {}
     try:
-        pages = patient.client("cloudformation").get_paginator("list_stack_resources")
-        found: list[dict[str, Any]] = [
-            each for page in pages.paginate(StackName=patient.stack_name) for each in page["StackResourceSummaries"]
-        ]
+        found = patient.listed
     except (ClientError, BotoCoreError):
         return {}
     return {
@@ -91,6 +107,45 @@ def _failed(patient: Patient, status: str) -> dict[str, str]:
         for each in found
         if each.get("ResourceStatus") == wanted
     }
+
+
+def _skipped(patient: Patient, failed: Mapping[str, str]) -> list[str]:
+    """Return which of the failed resources a rollback must go on without, since somebody deleted them."""
+    return [
+        each["LogicalResourceId"]
+        for each in patient.listed
+        # CloudFormation refuses to skip what was only cancelled because another one failed.
+        if "cancelled" not in failed.get(each["LogicalResourceId"], "cancelled")
+        and _was_deleted(patient, each, failed[each["LogicalResourceId"]])
+    ]
+
+
+def _was_deleted(patient: Patient, summary: Mapping[str, Any], reason: str) -> bool:
+    kind, physical_id = summary.get("ResourceType", ""), summary.get("PhysicalResourceId", "")
+    if kind in DESCRIBED and physical_id:
+        try:
+            patient.describe(kind, physical_id)
+            return False
+        except Going:
+            return False
+        except ClientError as error:
+            if is_gone(error):
+                return True
+        except BotoCoreError:
+            pass
+    # What cannot be looked at was deleted if CloudFormation has said so.
+    return "HandlerErrorCode: NotFound" in reason
+
+
+def _roll_back_without(patient: Patient, gone: list[str]) -> str:
+    """Return the command that ends a rollback without what was deleted, and then makes that again."""
+    target = patient.this_stack
+    steps = (
+        f"aws cloudformation continue-update-rollback {target} --resources-to-skip {' '.join(gone)}",
+        f"aws cloudformation wait stack-rollback-complete {target}",
+        patient.make_again(),
+    )
+    return " && ".join(steps)
 
 
 def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
@@ -107,8 +162,7 @@ def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
         back = "rollback-stack" if status == "UPDATE_FAILED" else "continue-update-rollback"
         wait = f"aws cloudformation wait stack-rollback-complete {target}"
         return f"aws cloudformation {back} {target} && {wait} && {patient.deploy()}"
-    if status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-        # A change set that nobody executed, or a stack that has gone: no parameter has a value yet.
+    if status in NOT_BEGUN:
         return patient.deploy_first()
     if status.endswith("_IN_PROGRESS"):
         return patient.look_again

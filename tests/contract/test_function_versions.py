@@ -62,7 +62,7 @@ MADE_AGAIN: dict[str, frozenset[str]] = {
     "Table": ALL,
     "RunBucket": ALL,
     "SageMakerRole": frozenset({"PlanRun"}),
-    **{f"{name}Role": frozenset({name}) for name in ALL},
+    **{f"{name}Role": frozenset({name}) for name in sorted(ALL)},
 }
 """Each resource that a function's configuration names and that has another name once it was deleted by hand and made
 again, and the functions that name it."""

@@ -32,7 +32,7 @@ from baton_cli.account import Account, Origin
 from baton_cli.checks import examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
-from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient
+from baton_cli.patient import DESCRIBED, OK, UNKNOWN, WRONG, Finding, Patient
 from baton_local.server import free_port
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
@@ -44,6 +44,19 @@ REGION = "eu-west-1"
 ACCOUNT = "111122223333"
 HEALTHY = {"tag_name": "2.17.0", "commit_sha": "abc", "multi_user": False}
 RULES = ("TrainingJobRule", "UploadRule")
+TYPES = {
+    **dict.fromkeys(RULES, "AWS::Events::Rule"),
+    "LaunchPipelineFunction": "AWS::Lambda::Function",
+    "OutcomeQueueMapping": "AWS::Lambda::EventSourceMapping",
+    "PodIdentity": "AWS::EKS::PodIdentityAssociation",
+    "RunBucket": "AWS::S3::Bucket",
+    "TrainingRunMachine": "AWS::StepFunctions::StateMachine",
+    "Table": "AWS::DynamoDB::Table",
+    "DeadLetterQueue": "AWS::SQS::Queue",
+    "SageMakerRole": "AWS::IAM::Role",
+    "RunBucketPolicy": "AWS::S3::BucketPolicy",
+}
+"""What CloudFormation calls the things of the stack."""
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:baton-training-run"
 CLIENTS = [f"arn:aws:iam::{ACCOUNT}:role/baton-{name}" for name in ("LaunchPipelineRole-1", "CleanUpRole-1")]
 CALLED = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:baton-launch:7"
@@ -93,6 +106,12 @@ def messages(visible: int = 0, hidden: int = 0) -> dict[str, Any]:
     return {"Attributes": {name: str(visible), f"{name}NotVisible": str(hidden), f"{name}Delayed": "0"}}
 
 
+def parameters(**given: str) -> list[dict[str, str]]:
+    """The parameters by which CloudFormation knows the stack, and some that are given."""
+    values = {"KfpMode": "direct", "RunPrefix": "bt-", **given}
+    return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+
+
 @pytest.fixture
 def aws(kfp_url: str) -> FakeAws:
     """An account in which nothing is wrong."""
@@ -122,9 +141,12 @@ def aws(kfp_url: str) -> FakeAws:
         "BATON_KFP_URL": kfp_url,
         "BATON_KFP_CLUSTER": "flow",
     }
-    summaries = [{"LogicalResourceId": k, "PhysicalResourceId": v} for k, v in resources.items()]
+    summaries = [
+        {"LogicalResourceId": k, "PhysicalResourceId": v, "ResourceType": TYPES[k]} for k, v in resources.items()
+    ]
     stack = {
         "StackStatus": "UPDATE_COMPLETE",
+        "Parameters": parameters(),
         "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()],
     }
     return FakeAws(
@@ -143,6 +165,7 @@ def aws(kfp_url: str) -> FakeAws:
             "stepfunctions.describe_state_machine": {"definition": json.dumps(DEFINITION)},
             "stepfunctions.list_executions": {"executions": []},
             "dynamodb.query": {"Items": []},
+            "dynamodb.describe_table": {"Table": {"TableStatus": "ACTIVE"}},
             "iam.get_role": {"Role": {"AssumeRolePolicyDocument": TRUST}},
             "eks.describe_cluster": {"cluster": {"status": "ACTIVE"}},
             "eks.describe_addon": {"addon": {"status": "ACTIVE"}},
@@ -352,6 +375,14 @@ def test_a_service_that_cannot_be_reached_is_unknown(aws: FakeAws) -> None:
     assert the(look(aws), "quotas", UNKNOWN)
 
 
+STATUSES = values_of("cloudformation", "StackStatus")
+
+
+def was_complete(status: str) -> bool:
+    """Whether a stack has once been complete for certain, so that it has its outputs."""
+    return status in stack.WELL or status.startswith(("UPDATE_", "IMPORT_"))
+
+
 DELETED = {
     "RunBucket": ("s3.get_bucket_notification_configuration", "NoSuchBucket", "bucket"),
     "Table": ("dynamodb.query", "ResourceNotFoundException", "runs"),
@@ -364,10 +395,19 @@ DELETED = {
 }
 """What somebody may delete, how that is seen, and which line says so."""
 
+IN_PASSING = {
+    "RunBucket": "s3.get_bucket_versioning",
+    "Table": "dynamodb.describe_table",
+    "TrainingRunMachine": "stepfunctions.describe_state_machine",
+}
+"""What else says so, of that which is seen in passing."""
+
 
 def delete(aws: FakeAws, logical_id: str) -> str:
     """Delete something of the stack behind CloudFormation's back; return the physical id that it keeps showing."""
     operation, code, _ = DELETED[logical_id]
+    if logical_id in IN_PASSING:
+        aws.answers[IN_PASSING[logical_id]] = refusal(code)
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
     [physical] = [each["PhysicalResourceId"] for each in summaries if each["LogicalResourceId"] == logical_id]
     before = aws.answers[operation]
@@ -383,8 +423,7 @@ def delete(aws: FakeAws, logical_id: str) -> str:
 
 @pytest.mark.parametrize("logical_id", DELETED)
 def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id: str) -> None:
-    names = {"KfpUrl": "http://kfp", "RunPrefix": "bt-"}
-    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in names.items()]
+    stack_of(aws)["Parameters"] = parameters(KfpUrl="http://kfp")
     well = len(look(aws))
     physical_id = delete(aws, logical_id)
     findings = look(aws)
@@ -395,13 +434,23 @@ def test_what_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id:
     command = AwsCommand(create)
     assert command.parameters["DeploymentMode"] == "REVERT_DRIFT"
     assert command.parameters["UsePreviousTemplate"] is True
-    assert command.parameters["Parameters"] == [f"ParameterKey={name},UsePreviousValue=true" for name in names]
+    assert command.parameters["Parameters"] == [
+        f"ParameterKey={name},UsePreviousValue=true" for name in ("KfpMode", "KfpUrl", "RunPrefix")
+    ]
+    assert command.parameters["Capabilities"] == ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
     assert [AwsCommand(part).operation for part in others] == [
         *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
     ]
     # The other lines are there, but for those about the same thing.
     assert len(findings) >= well - 2
     assert {"rule", "queue mapping", "role"} <= {each.check for each in findings}
+
+
+def waited_for(loop: str) -> str:
+    """Return the waiter in a loop that waits for longer than the waiter does."""
+    found = re.fullmatch("until (aws .*); do sleep 1; done", loop)
+    assert found
+    return found[1]
 
 
 def test_a_deleted_table_comes_back_with_its_rows(aws: FakeAws) -> None:
@@ -414,8 +463,93 @@ def test_a_deleted_table_comes_back_with_its_rows(aws: FakeAws) -> None:
     kept = [{"BackupArn": f"arn-{day}", "BackupCreationDateTime": f"2026-07-0{day}T00:00:00Z"} for day in (1, 3, 2)]
     assert jmespath.search(listing.options["query"], {"BackupSummaries": kept}) == "arn-3"
     assert AwsCommand(restore).parameters == {"TargetTableName": "baton-table", "BackupArn": "$backup"}
-    assert AwsCommand(wait).operation == "table_exists"
+    assert AwsCommand(waited_for(wait)).operation == "table_exists"
     assert finding.mend.count(" --profile 'my own'") == 7
+
+
+@pytest.mark.parametrize("logical_id", ["Table", "TrainingJobRule"])
+def test_nothing_is_made_again_before_the_tables_rows_are_back(aws: FakeAws, logical_id: str) -> None:
+    """The change set would make the table, too, and without them."""
+    delete(aws, "Table")
+    delete(aws, "TrainingJobRule")
+    [finding] = [each for each in look(aws) if each.detail.startswith(f"{logical_id} (")]
+    assert finding.state == WRONG
+    assert [part.split()[2] for part in finding.mend.split(" && ")[1:2]] == ["restore-table-from-backup"]
+    assert " 35 days" in finding.detail
+
+
+@pytest.mark.parametrize("logical_id", ["Table", "TrainingJobRule"])
+def test_a_table_that_is_being_restored_is_waited_for(aws: FakeAws, logical_id: str) -> None:
+    """DynamoDB answers a query of it as one of a table that there is not, and refuses to restore it twice."""
+    delete(aws, "Table")
+    delete(aws, "TrainingJobRule")
+    aws.answers["dynamodb.describe_table"] = {"Table": {"TableStatus": "CREATING"}}
+    [finding] = [each for each in look(aws) if each.detail.startswith(f"{logical_id} (")]
+    wait, _name, create, *_ = finding.mend.split(" && ")
+    assert AwsCommand(waited_for(wait)).parameters == {"TableName": "baton-table"}
+    assert AwsCommand(create).operation == "create_change_set"
+    assert finding.state == (UNKNOWN if logical_id == "Table" else WRONG)
+    assert "35 days" not in finding.detail
+
+
+def test_a_table_that_is_being_deleted_is_restored_when_that_is_over(aws: FakeAws) -> None:
+    delete(aws, "Table")
+    aws.answers["dynamodb.describe_table"] = {"Table": {"TableStatus": "DELETING"}}
+    finding = the(look(aws), "runs", WRONG)
+    gone, _backup, restore, *_ = finding.mend.split(" && ")
+    assert [AwsCommand(part).operation for part in (gone, restore)] == ["table_not_exists", "restore_table_from_backup"]
+    assert " 35 days" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "mends"),
+    [({"Table": {"TableStatus": "ACTIVE"}}, "is ACTIVE", True), (refusal("AccessDenied"), "cannot see which", False)],
+)
+def test_a_table_that_may_be_there_is_not_restored(aws: FakeAws, answer: Any, said: str, mends: bool) -> None:
+    delete(aws, "Table")
+    aws.answers["dynamodb.describe_table"] = answer
+    finding = the(diagnose(aws), "runs", UNKNOWN)
+    assert said in finding.detail
+    assert finding.mend.startswith(".venv/bin/baton doctor ") if mends else not finding.mend
+
+
+def test_a_refused_restore_ends_the_command(aws: FakeAws, tmp_path: Path) -> None:
+    delete(aws, "Table")
+    (tmp_path / "aws").write_text('#!/bin/sh\necho "$2" >> calls\n[ "$2" != restore-table-from-backup ]\n')
+    (tmp_path / "aws").chmod(0o755)
+    ended = shell(the(look(aws), "runs", WRONG).mend, tmp_path)
+    assert ended.returncode
+    assert (tmp_path / "calls").read_text().split() == ["list-backups", "restore-table-from-backup"]
+
+
+def test_a_restore_may_take_longer_than_one_wait(aws: FakeAws, tmp_path: Path) -> None:
+    delete(aws, "Table")
+    waits = '[ "$3" != table-exists ] || [ "$(grep -c table-exists calls)" = 2 ]'
+    (tmp_path / "aws").write_text(f'#!/bin/sh\necho "$2-$3" >> calls\n{waits}\n')
+    (tmp_path / "aws").chmod(0o755)
+    assert shell(the(look(aws), "runs", WRONG).mend, tmp_path).returncode == 0
+    assert (tmp_path / "calls").read_text().split()[-1] == "wait-stack-update-complete"
+
+
+@pytest.mark.parametrize("logical_id", DELETED)
+@pytest.mark.parametrize("status", [each for each in STATUSES if was_complete(each)])
+def test_what_was_deleted_is_made_again_only_where_the_stack_takes_an_update(
+    aws: FakeAws, status: str, logical_id: str
+) -> None:
+    stack_of(aws).update(StackStatus=status)
+    physical_id = delete(aws, logical_id)
+    [finding, *_] = [each for each in look(aws) if each.detail.startswith(f"{logical_id} ({physical_id})")]
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", *stack.DEPLOYABLE):
+        assert finding.state == WRONG
+        assert " create-change-set " in finding.mend
+        assert not finding.mend.startswith("aws cloudformation wait ")
+    elif status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
+        assert finding.state == WRONG
+        assert finding.mend.startswith("aws cloudformation wait stack-update-complete ")
+    else:
+        assert (finding.state, finding.mend) == (UNKNOWN, "")
+        assert finding.detail.endswith(f"no update while it is {status}: mend the stack first.")
+        assert the(look(aws), "stack", WRONG).mend
 
 
 def test_a_deleted_rule_hides_no_other_that_is_wrong(aws: FakeAws) -> None:
@@ -424,6 +558,117 @@ def test_a_deleted_rule_hides_no_other_that_is_wrong(aws: FakeAws) -> None:
     missing, disabled = [each for each in look(aws) if each.check == "rule"]
     assert missing.detail.startswith("TrainingJobRule (baton-TrainingJobRule-1A) ")
     assert disabled.detail == "UploadRule is disabled."
+
+
+OTHERS = {
+    "CleanUpRunMachine": ("AWS::StepFunctions::StateMachine", f"{MACHINE}-clean-up", "StateMachineDoesNotExist"),
+    "OutcomeQueue": ("AWS::SQS::Queue", "https://sqs/outcomes", "AWS.SimpleQueueService.NonExistentQueue"),
+    "StartRunFunction": ("AWS::Lambda::Function", "baton-start", "ResourceNotFoundException"),
+    "StartRunRole": ("AWS::IAM::Role", "baton-start-role", "NoSuchEntity"),
+    "Topic": ("AWS::SNS::Topic", f"arn:aws:sns:{REGION}:{ACCOUNT}:topic", "NotFound"),
+}
+"""What is only looked for: its type, its physical id, and the error of who asks for it when it is gone."""
+
+
+def with_others(aws: FakeAws) -> list[tuple[str, str]]:
+    """Let the stack have the others, too, and return the operation and the physical id by which each is looked for."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    aws.answers["sns.get_topic_attributes"] = {"Attributes": {}}
+    for logical_id, (kind, physical_id, _) in OTHERS.items():
+        summary = {"LogicalResourceId": logical_id, "PhysicalResourceId": physical_id, "ResourceType": kind}
+        summaries.append(summary)
+    return [(".".join(DESCRIBED[kind][:2]), physical_id) for kind, physical_id, _ in OTHERS.values()]
+
+
+def gone_only(aws: FakeAws, logical_id: str) -> None:
+    """Answer for what is there as before, and for one thing as its service does when it is gone."""
+    kind, physical_id, code = OTHERS[logical_id]
+    operation = ".".join(DESCRIBED[kind][:2])
+    before = aws.answers[operation]
+
+    def answer(**given: Any) -> Any:
+        if physical_id in given.values():
+            raise refusal(code)
+        return before
+
+    aws.answers[operation] = answer
+
+
+def test_what_is_only_looked_for_has_no_line_while_it_is_there(aws: FakeAws) -> None:
+    well = look(aws)
+    asked = with_others(aws)
+    assert look(aws) == well
+    for operation, physical_id in asked:
+        assert any(physical_id in given.values() for given in aws.called(operation))
+
+
+@pytest.mark.parametrize("logical_id", OTHERS)
+def test_what_else_somebody_deleted_is_named_and_made_again(aws: FakeAws, logical_id: str) -> None:
+    with_others(aws)
+    gone_only(aws, logical_id)
+    finding = the(look(aws), "resources", WRONG)
+    _, physical_id, _ = OTHERS[logical_id]
+    assert finding.detail.startswith(f"{logical_id} ({physical_id}) does not exist any more: somebody deleted it. ")
+    assert " --deployment-mode REVERT_DRIFT " in finding.mend
+
+
+def test_who_may_not_look_for_some_things_sees_the_others(aws: FakeAws) -> None:
+    with_others(aws)
+    gone_only(aws, "Topic")
+    aws.answers["iam.get_role"] = refusal("AccessDenied", "not authorized")
+    findings = look(aws)
+    assert "not authorized" in the(findings, "resources", UNKNOWN).detail
+    assert the(findings, "resources", WRONG).detail.startswith("Topic (")
+
+
+def test_what_cloudformation_has_deleted_itself_is_not_missed(aws: FakeAws) -> None:
+    """It still lists what the last template no longer has."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    with_others(aws)
+    for logical_id in ("TrainingJobRule", "StartRunRole"):
+        [summary] = [each for each in summaries if each["LogicalResourceId"] == logical_id]
+        summary["ResourceStatus"] = "DELETE_COMPLETE"
+    delete(aws, "TrainingJobRule")
+    gone_only(aws, "StartRunRole")
+    findings = look(aws)
+    assert {each.state for each in findings} == {OK}
+    assert [each.detail for each in findings if each.check == "rule"] == ["UploadRule is enabled"]
+
+
+def test_a_state_machine_that_is_being_deleted_is_made_again_when_it_has_gone(aws: FakeAws, tmp_path: Path) -> None:
+    """Step Functions still shows it and its executions, but starts none."""
+    answer = aws.answers["stepfunctions.describe_state_machine"]
+    answer["status"] = "DELETING"
+    finding = the(look(aws), "cluster", WRONG)
+    assert finding.detail.startswith(f"TrainingRunMachine ({MACHINE}) is being deleted, ")
+    (tmp_path / "aws").write_text('#!/bin/sh\necho "$2-$3" >> calls\n[ "$1" != stepfunctions ]\n')
+    (tmp_path / "aws").chmod(0o755)
+    assert shell(finding.mend, tmp_path).returncode == 0
+    called = (tmp_path / "calls").read_text().split()
+    assert called[0] == "describe-state-machine---state-machine-arn"
+    assert called[-1] == "wait-stack-update-complete"
+    loop, *_ = finding.mend.split(" && ")
+    found = re.fullmatch("while (aws .*); do sleep 5; done", loop)
+    assert found
+    assert AwsCommand(found[1]).parameters == {"stateMachineArn": MACHINE}
+
+
+def test_what_fails_in_the_first_check_is_one_line(aws: FakeAws) -> None:
+    aws.answers["sts.get_caller_identity"] = {}
+    [finding] = look(aws)
+    assert (finding.check, finding.state) == ("identity", UNKNOWN)
+    assert "KeyError: 'Arn'" in finding.detail
+
+
+def test_two_things_that_are_well_in_the_same_words_stay_so(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_well(_patient: Patient) -> Iterator[Finding]:
+        yield Finding("one", OK, "well")
+        yield Finding("two", OK, "well")
+
+    monkeypatch.setattr(checks, "check_role", check_well)
+    findings = look(aws)
+    assert the(findings, "one", OK)
+    assert the(findings, "two", OK)
 
 
 def test_what_several_checks_need_is_made_again_once(aws: FakeAws) -> None:
@@ -598,7 +843,6 @@ def test_a_stack_that_may_not_be_seen_is_not_called_missing(aws: FakeAws) -> Non
     assert WRONG not in {finding.state for finding in findings}
 
 
-STATUSES = values_of("cloudformation", "StackStatus")
 DELETE = ["delete_stack", "stack_delete_complete"]
 BUILD, GUIDED, DEPLOYED = "make build", "sam deploy --guided", "sam deploy"
 LEADS_ON = {
@@ -634,11 +878,6 @@ def steps_of(command: str) -> list[str]:
             guided = " --guided" if "--guided" in words else ""
             steps.append(f"{words[0].removeprefix('.venv/bin/')} {words[1]}{guided}")
     return steps
-
-
-def was_complete(status: str) -> bool:
-    """Whether a stack has once been complete for certain, so that it has its outputs."""
-    return status in stack.WELL or status.startswith(("UPDATE_", "IMPORT_"))
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -703,6 +942,25 @@ def test_a_stack_of_others_is_left_alone(aws: FakeAws, status: str) -> None:
     assert (command.operation, found) == ("describe_stacks", ["mine"])
 
 
+@pytest.mark.parametrize("output", ["", "StateMachineArn"])
+@pytest.mark.parametrize("status", [each for each in STATUSES if each not in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")])
+def test_a_stack_of_others_is_neither_deleted_nor_rolled_back(aws: FakeAws, status: str, output: str) -> None:
+    """One that never was complete has no outputs, and an output of theirs may have the name of one of Baton's."""
+    outputs = [{"OutputKey": output, "OutputValue": MACHINE}] if output else []
+    theirs = [{"ParameterKey": "RunPrefix", "ParameterValue": "bt-"}]
+    stack_of(aws).update(StackStatus=status, Outputs=outputs, Parameters=theirs)
+    failed_ones(aws, "DELETE_FAILED")
+    [finding] = [each for each in look(aws) if each.state != OK]
+    assert finding.detail.startswith("baton is no stack of Baton's: it has not")
+    assert AwsCommand(finding.mend).operation == "describe_stacks"
+
+
+@pytest.mark.parametrize("status", ["REVIEW_IN_PROGRESS", "DELETE_COMPLETE"])
+def test_a_stack_that_has_not_begun_has_no_parameters_and_is_deployed(aws: FakeAws, status: str) -> None:
+    stack_of(aws).update(StackStatus=status, Outputs=[], Parameters=[])
+    assert " --guided " in the(look(aws), "stack", WRONG).mend
+
+
 BATONS = {"StackName": "mine", "Outputs": [{"OutputKey": "StateMachineArn", "OutputValue": MACHINE}]}
 
 
@@ -750,6 +1008,49 @@ ENDS = {
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
     "IMPORT_IN_PROGRESS": "IMPORT_COMPLETE",
 }
+
+
+def rollback_failed(aws: FakeAws, **reasons: str) -> None:
+    """Let the rollback of an update have failed at some things."""
+    stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
+    for each in aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]:
+        if each["LogicalResourceId"] in reasons:
+            each.update(ResourceStatus="UPDATE_FAILED", ResourceStatusReason=reasons[each["LogicalResourceId"]])
+
+
+@pytest.mark.parametrize("logical_id", DELETED)
+def test_a_rollback_goes_on_without_what_was_deleted_which_is_then_made_again(aws: FakeAws, logical_id: str) -> None:
+    delete(aws, logical_id)
+    rollback_failed(aws, **{logical_id: "There is no such thing"})
+    finding = the(look(aws), "stack", WRONG)
+    back, wait, *others = finding.mend.split(" && ")
+    assert AwsCommand(back).operation == "continue_update_rollback"
+    assert AwsCommand(back).parameters["ResourcesToSkip"] == [logical_id]
+    assert AwsCommand(wait).operation == "stack_rollback_complete"
+    assert ("restore-table-from-backup" in finding.mend) == (logical_id == "Table")
+    assert steps_of(" && ".join(others[-3:])) == [
+        *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
+    ]
+    assert "Mend " not in finding.detail
+
+
+def test_a_rollback_skips_only_what_was_deleted_and_failed_for_that(aws: FakeAws) -> None:
+    """CloudFormation refuses to skip what was cancelled; and what is there can be mended."""
+    delete(aws, "TrainingJobRule")
+    aws.answers["lambda.get_event_source_mapping"] = refusal("AccessDenied")
+    rollback_failed(
+        aws,
+        TrainingJobRule="Rule baton-TrainingJobRule-1A does not exist",
+        UploadRule="HandlerErrorCode: NotFound, of its target",
+        RunBucketPolicy="The bucket is no more (HandlerErrorCode: NotFound)",
+        OutcomeQueueMapping="Not there (HandlerErrorCode: NotFound)",
+    )
+    finding = the(look(aws), "stack", WRONG)
+    skipped = AwsCommand(finding.mend.partition(" && ")[0]).parameters["ResourcesToSkip"]
+    assert sorted(skipped) == ["OutcomeQueueMapping", "RunBucketPolicy", "TrainingJobRule"]
+    assert "Mend the others first." in finding.detail
+    rollback_failed(aws, TrainingJobRule="Resource update cancelled")
+    assert "TrainingJobRule" not in the(look(aws), "stack", WRONG).mend
 
 
 def heeded_by(service: str, waiter: str) -> dict[str, str]:
@@ -1402,10 +1703,10 @@ def test_a_multi_user_installation_is_not_for_the_mode_eks_proxy(
 # --- the pods' role ---------------------------------------------------------------------------------------------------
 
 
-def without_pod_identity(aws: FakeAws, **parameters: str) -> FakeAws:
+def without_pod_identity(aws: FakeAws, **given: str) -> FakeAws:
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
     summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "PodIdentity"]
-    stack_of(aws)["Parameters"] = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+    stack_of(aws)["Parameters"] = parameters(**given)
     return aws
 
 
