@@ -6,6 +6,7 @@ import argparse
 import json
 from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError
@@ -65,6 +66,7 @@ def _look(chosen: argparse.Namespace) -> list[Finding]:
     return list(examine(patient))
 
 
+@cache
 def packaged() -> Catalogue:
     """Return the pipelines of this checkout."""
     return Catalogue.read(_CHECKOUT / "pipelines")

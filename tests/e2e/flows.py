@@ -68,7 +68,7 @@ class Flows:
     def upload_that_succeeds(self) -> None:
         """A data set is uploaded; the endpoint is tested and deleted."""
         run = Run(self.deployment)
-        result = run.follow(run.start(self.stage.good))
+        result = run.follow(run.start(self.stage.good, {"parameters": QUICK}))
         assert (result.status, result.leftovers) == ("SUCCEEDED", [])
         job = self.sagemaker.describe_training_job(TrainingJobName=result.sagemaker["training"]["name"])
         self.artefact = job["ModelArtifacts"]["S3ModelArtifacts"]

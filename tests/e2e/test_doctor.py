@@ -145,6 +145,6 @@ def test_without_permission_it_says_so_and_goes_on(doctor: Doctor, monkeypatch: 
     assert code == 0
     assert {finding["state"] for finding in findings} == {"unknown"}
     assert {finding["check"] for finding in findings} == {
-        *("quotas", "runs", "bucket", "rules", "queue", "role", "cluster", "kfp")
+        *("quotas", "runs", "bucket", "rules", "queue", "resources", "role", "cluster", "kfp")
     }
     assert all("onlooker" in finding["detail"] for finding in findings if finding["check"] != "bucket")
