@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +19,7 @@ from baton.items import DynamoItems
 from baton.kfp import kfp_client
 from baton.names import Layout, Names, run_id_for, tags_of
 from baton.runs import Runs
+from tests.support.functions import app_of, context_of
 
 REGION = "cn-northwest-1"
 START = 1_800_000_000
@@ -117,15 +115,7 @@ def forget_what_a_sandbox_keeps() -> None:
 
 
 def load_handler() -> Any:
-    path = Path(__file__).parents[2] / "functions/clean_up/app.py"
-    spec = importlib.util.spec_from_file_location("clean_up_app", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    context = SimpleNamespace(
-        function_name="clean_up", memory_limit_in_mb=512, invoked_function_arn="arn", aws_request_id="1"
-    )
+    module, context = app_of("clean_up"), context_of("clean_up")
     return lambda event: module.handler(event, context)
 
 

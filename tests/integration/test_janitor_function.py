@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -19,6 +17,7 @@ from baton import clients, settings
 from baton.errors import KfpUnavailable, NotGoneYet, TransientAwsError, Undecided
 from baton.items import DynamoItems
 from baton.runs import Runs
+from tests.support.functions import app_of, context_of
 
 ROOT = Path(__file__).parents[2]
 REGION = "cn-northwest-1"
@@ -95,19 +94,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 def make_round(remaining_ms: int = 300_000) -> Any:
-    spec = importlib.util.spec_from_file_location("janitor_app", ROOT / "functions/janitor/app.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    context = SimpleNamespace(
-        function_name="janitor",
-        memory_limit_in_mb=512,
-        invoked_function_arn="arn",
-        aws_request_id="1",
-        get_remaining_time_in_millis=lambda: remaining_ms,
-    )
-    return module.handler({"detail-type": "Scheduled Event"}, context)
+    return app_of("janitor").handler({"detail-type": "Scheduled Event"}, context_of("janitor", remaining_ms))
 
 
 def metrics_of(printed: str) -> dict[str, Any]:

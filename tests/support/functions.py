@@ -79,19 +79,29 @@ def _forget_what_a_sandbox_keeps() -> None:
     settings.settings.cache_clear()
 
 
-def _load(name: str) -> Function:
+def app_of(name: str) -> Any:
+    """Return a function's module, loaded anew as by a new sandbox."""
     spec = importlib.util.spec_from_file_location(f"{name}_app", ROOT / "functions" / name / "app.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    context = SimpleNamespace(
+    return module
+
+
+def context_of(name: str, remaining_ms: int = 60_000) -> SimpleNamespace:
+    """Return what Lambda tells a function of an invocation."""
+    return SimpleNamespace(
         function_name=name,
         memory_limit_in_mb=512,
-        invoked_function_arn="a",
+        invoked_function_arn="arn",
         aws_request_id="1",
-        get_remaining_time_in_millis=lambda: 60_000,
+        get_remaining_time_in_millis=lambda: remaining_ms,
     )
+
+
+def _load(name: str) -> Function:
+    module, context = app_of(name), context_of(name)
     return lambda event: module.handler(event, context)
 
 

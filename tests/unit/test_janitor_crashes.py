@@ -6,13 +6,10 @@ run of which nobody was told before is one of which nobody ever hears.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +19,9 @@ from baton.errors import AccessDenied, TransientAwsError
 from baton.janitor import LATE_SECONDS
 from baton.runs import RUN
 from baton.settings import Settings
+from tests.support.functions import app_of, context_of
 from tests.support.memory import MemoryItems
 
-ROOT = Path(__file__).parents[2]
 NOW = 1_800_003_000
 MACHINE = "arn:aws-cn:states:cn-northwest-1:123456789012:stateMachine:baton-clean-up-run"
 SETTINGS = Settings("aws-cn", "cn-northwest-1", "amazonaws.com.cn", clean_up_machine_arn=MACHINE, topic_arn="topic")
@@ -150,18 +147,7 @@ Invoke = Callable[[World], Any]
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
     """Yield what invokes the function once, and raises what it raises."""
     monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
-    spec = importlib.util.spec_from_file_location("janitor_app", ROOT / "functions/janitor/app.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    context = SimpleNamespace(
-        function_name="janitor",
-        memory_limit_in_mb=512,
-        invoked_function_arn="arn",
-        aws_request_id="1",
-        get_remaining_time_in_millis=lambda: 300_000,
-    )
+    module, context = app_of("janitor"), context_of("janitor", 300_000)
 
     def once(world: World) -> Any:
         monkeypatch.setattr(module, "settings", lambda: SETTINGS)
