@@ -13,21 +13,13 @@ from baton.kfp.connect import connect
 from baton.names import Names, run_id_for
 from baton_local.cloudformation import parameters
 from baton_local.cloudformation.templates import TemplateError
+from tests.support.aws_models import NAMES_OF_SAGEMAKER
 from tests.support.resolved_template import resolved, template, violated
 from tests.support.starting import settings_of
 
 KEY = "arn:aws:kms:eu-west-1:123456789012"
 SECRET = "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret"
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
-SHAPES = {
-    "tuning": "HyperParameterTuningJobName",
-    "training": "TrainingJobName",
-    "model": "ModelName",
-    "transform": "TransformJobName",
-    "endpoint": "EndpointName",
-    "endpoint_config": "EndpointConfigName",
-}
-"""How SageMaker's model calls the name of each kind of thing."""
 
 
 @pytest.mark.parametrize(
@@ -171,7 +163,7 @@ def test_the_names_of_a_run_fit_sagemaker_with_every_prefix_that_is_accepted() -
     for prefix in accepted:
         run_id = run_id_for("arn:aws:states:eu-west-1:123456789012:execution:m:e", 1_700_000_000, prefix)
         for kind, name in Names.of(run_id).as_dict().items():
-            assert len(name) <= sagemaker.shape_for(SHAPES[kind]).metadata["max"], name
+            assert len(name) <= sagemaker.shape_for(NAMES_OF_SAGEMAKER[kind]).metadata["max"], name
 
 
 @pytest.mark.parametrize("prefix", ["bt", "Bt-", "1b-", "b_t-", "b-t-", "-", ""])

@@ -19,7 +19,7 @@ from baton.names import (
     split_s3_uri,
     tags_of,
 )
-from tests.support.aws_models import session
+from tests.support.aws_models import NAMES_OF_SAGEMAKER, session
 
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:baton-training-run:one"
 RUN_ID = "bt-0sq1x2k4f0a9c"
@@ -53,15 +53,7 @@ def test_the_longest_prefix_that_the_template_allows_fits_every_name_of_sagemake
     run_id = run_id_for(ARN, 1_777_886_952, "bt0123-")
     names = Names.of(run_id)
     model = session().get_service_model("sagemaker")
-    shapes = {
-        "tuning": "HyperParameterTuningJobName",
-        "training": "TrainingJobName",
-        "model": "ModelName",
-        "transform": "TransformJobName",
-        "endpoint": "EndpointName",
-        "endpoint_config": "EndpointConfigName",
-    }
-    for kind, shape in shapes.items():
+    for kind, shape in NAMES_OF_SAGEMAKER.items():
         limits = model.shape_for(shape).metadata
         name = names.as_dict()[kind]
         assert len(name) <= limits["max"], kind
