@@ -109,12 +109,6 @@ def test_of_a_batch_only_the_messages_come_again_that_settle_outcome_names() -> 
     assert "FilterCriteria" not in mapping
 
 
-def test_a_message_is_not_shown_again_while_settle_outcome_still_works_on_it() -> None:
-    """AWS asks for six times the function's time: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
-    hidden = resolved({})["OutcomeQueue"]["VisibilityTimeout"]
-    assert hidden >= 6 * functions()["SettleOutcomeFunction"]["Timeout"]
-
-
 def test_the_janitor_makes_a_round_every_hour() -> None:
     resources = resolved({})
     rule = resources["JanitorRule"]
