@@ -11,8 +11,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from baton_cli.account import MACHINE, is_gone
-from baton_cli.patient import DESCRIBED, OK, WRONG, Finding, Going, Patient, sentence
+from baton_cli.account import MACHINE
+from baton_cli.patient import DESCRIBED, OK, WRONG, Finding, Missing, Patient, sentence
 
 CLEANING_UP = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
 """The status of a stack that is well, but takes no update for a while."""
@@ -124,14 +124,12 @@ def _was_deleted(patient: Patient, summary: Mapping[str, Any], reason: str) -> b
     kind, physical_id = summary.get("ResourceType", ""), summary.get("PhysicalResourceId", "")
     if kind in DESCRIBED and physical_id:
         try:
-            patient.describe(kind, physical_id)
+            with patient.resource(summary["LogicalResourceId"]):
+                patient.describe(kind, physical_id)
             return False
-        except Going:
-            return False
-        except ClientError as error:
-            if is_gone(error):
-                return True
-        except BotoCoreError:
+        except Missing as missing:
+            return not missing.going
+        except (ClientError, BotoCoreError):
             pass
     # What cannot be looked at was deleted if CloudFormation has said so.
     return "HandlerErrorCode: NotFound" in reason

@@ -16,6 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from baton.executions import execution_arn_of
 from baton.names import TAG_EXPIRES_AT, Names, split_s3_uri
 from baton.uploads import RUN_FILE, Upload
 from baton_local import datasets
@@ -168,7 +169,7 @@ class Soaker:
         bucket, key = self._deployment.bucket, f"{self._deployment.upload_prefix}{PIPELINE}/{RUN_FILE}"
         answer = self._deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(given).encode())
         name = Upload(bucket, key, answer["VersionId"], "", 0, "").execution_name(PIPELINE)
-        return self._deployment.state_machine.replace(":stateMachine:", ":execution:") + f":{name}"
+        return execution_arn_of(self._deployment.state_machine, name)
 
     def _stop_those_due(self) -> None:
         for going in self._going.values():

@@ -13,6 +13,11 @@ ENDED_BADLY = ("FAILED", "TIMED_OUT", "ABORTED")
 https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html"""
 
 
+def execution_arn_of(machine_arn: str, name: str) -> str:
+    """Return the ARN of a state machine's execution of that name, whether it was started yet or not."""
+    return f"{machine_arn.replace(':stateMachine:', ':execution:')}:{name}"
+
+
 def status_of(stepfunctions: Any, execution_arn: str) -> str | None:
     """Return an execution's status, or None where Step Functions has forgotten it: it is over, then."""
     try:

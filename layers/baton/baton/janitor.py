@@ -28,7 +28,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from baton.executions import SUCCEEDED, is_over, status_of
+from baton.executions import SUCCEEDED, execution_arn_of, is_over, status_of
 from baton.items import Item
 from baton.observability import logger
 from baton.runs import Runs
@@ -220,8 +220,8 @@ class Janitor:
     def _hand_over(self, row: Item, reason: str) -> HandOver:
         why = {"expired": True} if reason == EXPIRED else {}
         request = {"execution_arn": row["execution_arn"], "run_id": row["name"], **why}
-        executions = self._machine.replace(":stateMachine:", ":execution:")
-        return HandOver(row["name"], reason, f"{executions}:janitor-{row['name']}-{self._hour()}", request)
+        name = f"janitor-{row['name']}-{self._hour()}"
+        return HandOver(row["name"], reason, execution_arn_of(self._machine, name), request)
 
     def _start(self, one: HandOver) -> bool:
         """Start the clean-up of a run, at most once an hour; return whether it goes on now."""

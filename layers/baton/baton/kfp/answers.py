@@ -7,7 +7,7 @@ the Kubernetes API server's are ``Status`` objects, and whatever stands in front
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable
@@ -18,6 +18,7 @@ NO_API = "There is no Kubeflow Pipelines API at this address"
 NOT_THE_API = "The answer is not the API's"
 _ANSWERED = "Kubeflow Pipelines answered"
 _BUSY = frozenset({408, 425, 429})
+_UNAUTHORIZED = frozenset({401, 403})
 _TEXT_LIMIT = 500
 
 
@@ -42,17 +43,21 @@ def read_answer(answer: Answer) -> dict[str, Any] | None:
 
 def may_be_for_old_credentials(answer: Answer) -> bool:
     """Return whether fresh credentials may get another answer: gateways refuse old ones, or show their login page."""
-    return answer.status in (401, 403) or 300 <= answer.status < 400 or (answer.status < 500 and _is_page(answer))
+    return answer.status in _UNAUTHORIZED or 300 <= answer.status < 400 or (answer.status < 500 and _is_page(answer))
 
 
 def is_busy(error: Exception) -> bool:
     """Return whether an error of ``read_answer`` says that the server asks to be asked later."""
-    return str(error).startswith(tuple(f"{_ANSWERED} {status}:" for status in _BUSY))
+    return _has_status(error, _BUSY)
 
 
 def wants_credentials(error: Exception) -> bool:
     """Return whether an error of ``read_answer`` says that the server wants to know who asks, or lets others in."""
-    return isinstance(error, KfpRefused) and str(error).startswith(tuple(f"{_ANSWERED} {each}:" for each in (401, 403)))
+    return isinstance(error, KfpRefused) and _has_status(error, _UNAUTHORIZED)
+
+
+def _has_status(error: Exception, statuses: Iterable[int]) -> bool:
+    return str(error).startswith(tuple(f"{_ANSWERED} {status}:" for status in statuses))
 
 
 def _require_api(answer: Answer) -> None:

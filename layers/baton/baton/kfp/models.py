@@ -27,9 +27,9 @@ class Health:
     def read(cls, answer: Mapping[str, Any]) -> Health | None:
         """Read an answer of ``/healthz``; None where it tells nothing that KFP tells, as of another server."""
         told = {name: answer[name] for name, kind in _TOLD.items() if isinstance(answer.get(name), kind)}
-        return (
-            cls(told.get("tag_name", ""), told.get("commit_sha", ""), told.get("multi_user", False)) if told else None
-        )
+        if not told:
+            return None
+        return cls(told.get("tag_name", ""), told.get("commit_sha", ""), told.get("multi_user", False))
 
 
 @dataclass(frozen=True)
