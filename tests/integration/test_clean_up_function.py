@@ -13,13 +13,12 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from baton import clients, settings
 from baton.errors import KfpUnavailable, NotGoneYet
 from baton.items import DynamoItems
 from baton.kfp import kfp_client
 from baton.names import Layout, Names, run_id_for, tags_of
 from baton.runs import Runs
-from tests.support.functions import app_of, context_of
+from tests.support.functions import app_of, context_of, forget_what_a_sandbox_keeps
 
 REGION = "cn-northwest-1"
 START = 1_800_000_000
@@ -102,16 +101,16 @@ def handler(monkeypatch: pytest.MonkeyPatch, kfp_api: Kfp) -> Iterator[Any]:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    forget_what_a_sandbox_keeps()
+    forget()
     with mock_aws():
         make_account()
         yield load_handler()
+    forget()
+
+
+def forget() -> None:
     forget_what_a_sandbox_keeps()
-
-
-def forget_what_a_sandbox_keeps() -> None:
-    for kept in (clients.client, settings.settings, kfp_client):
-        kept.cache_clear()
+    kfp_client.cache_clear()
 
 
 def load_handler() -> Any:
@@ -194,7 +193,7 @@ def test_kfp_down_leaves_sagemaker_and_s3_clean(handler: Any, kfp_api: Kfp, monk
     open_run()
     monkeypatch.setenv("BATON_KFP_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    forget_what_a_sandbox_keeps()
+    forget()
     with pytest.raises(KfpUnavailable):
         handler({"execution_arn": EXECUTION, "run_id": RUN_ID, "succeeded": False})
     assert boto3.client("sagemaker").list_endpoints()["Endpoints"] == []

@@ -13,11 +13,10 @@ from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sns import sns_backends
 
-from baton import clients, settings
 from baton.errors import KfpUnavailable, NotGoneYet, TransientAwsError, Undecided
 from baton.items import DynamoItems
 from baton.runs import Runs
-from tests.support.functions import app_of, context_of
+from tests.support.functions import app_of, context_of, forget_what_a_sandbox_keeps
 
 ROOT = Path(__file__).parents[2]
 REGION = "cn-northwest-1"
@@ -86,11 +85,9 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         made = Account()
         monkeypatch.setenv("BATON_TOPIC_ARN", made.topic)
         monkeypatch.setenv("BATON_CLEAN_UP_MACHINE_ARN", made.clean_up)
-        for kept in (clients.client, settings.settings):
-            kept.cache_clear()
+        forget_what_a_sandbox_keeps()
         yield made
-    for kept in (clients.client, settings.settings):
-        kept.cache_clear()
+    forget_what_a_sandbox_keeps()
 
 
 def make_round(remaining_ms: int = 300_000) -> Any:

@@ -40,11 +40,11 @@ def deployed(name: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> 
     """Yield a function's handler in a fresh account with a versioned bucket and the table."""
     for variable, value in {**ENVIRONMENT, **environment}.items():
         monkeypatch.setenv(variable, value)
-    _forget_what_a_sandbox_keeps()
+    forget_what_a_sandbox_keeps()
     with mock_aws():
         _make_account()
         yield _load(name)
-    _forget_what_a_sandbox_keeps()
+    forget_what_a_sandbox_keeps()
 
 
 @functools.cache
@@ -73,9 +73,11 @@ def keys() -> set[str]:
     return {entry["Key"] for entry in found}
 
 
-def _forget_what_a_sandbox_keeps() -> None:
+def forget_what_a_sandbox_keeps() -> None:
+    """Let the next call of a function be the first one of its sandbox."""
     aws.cache_clear()
     clients.client.cache_clear()
+    clients.table.cache_clear()
     settings.settings.cache_clear()
 
 

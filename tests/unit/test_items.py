@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from baton import clients
 from baton.items import ConditionFailed, DynamoItems, Items, absent
 from tests.support.memory import MemoryItems, holds
 
@@ -36,12 +37,28 @@ def dynamo() -> DynamoItems:
 MAKERS: dict[str, Callable[[], Items]] = {"dynamodb": dynamo, "memory": lambda: MemoryItems(lambda: NOW)}
 
 
-def test_a_connection_to_the_table_that_hangs_ends_before_the_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def resource(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mock]:
+    """What makes the resource of a sandbox that was never called."""
     make = Mock()
     monkeypatch.setattr(boto3, "resource", make)
+    clients.table.cache_clear()
+    yield make
+    clients.table.cache_clear()
+
+
+def test_a_connection_to_the_table_that_hangs_ends_before_the_invocation(resource: Mock) -> None:
     DynamoItems.named("baton")
-    config = make.call_args.kwargs["config"]
+    config = resource.call_args.kwargs["config"]
     assert (config.connect_timeout, config.read_timeout) == (5, 30)
+
+
+def test_a_sandbox_makes_its_table_once(resource: Mock) -> None:
+    for _ in range(3):
+        DynamoItems.named("baton")
+    resource.assert_called_once()
+    DynamoItems.named("another")
+    assert [call.args for call in resource.return_value.Table.call_args_list] == [("baton",), ("another",)]
 
 
 @pytest.fixture(params=MAKERS)

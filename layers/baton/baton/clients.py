@@ -17,3 +17,9 @@ def client(service: str) -> Any:
     """Return the process's client of an AWS service; endpoints come from the standard environment variables."""
     make: Any = boto3.client
     return make(service, config=CONFIG)
+
+
+@cache
+def table(name: str) -> Any:
+    """Return the process's DynamoDB table of a name, which speaks in plain values."""
+    return boto3.resource("dynamodb", config=CONFIG).Table(name)

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
-import boto3
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.exceptions import ClientError
 
-from baton.clients import CONFIG
+from baton.clients import table
 
 Item = dict[str, Any]
 
@@ -61,7 +60,7 @@ class DynamoItems:
     @classmethod
     def named(cls, table_name: str) -> DynamoItems:
         """Return the items of a table in this process's region."""
-        return cls(boto3.resource("dynamodb", config=CONFIG).Table(table_name))
+        return cls(table(table_name))
 
     def now(self) -> float:
         """Return the time in epoch seconds."""
