@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from baton_local.context import CloudContext
-from baton_local.kfp.server import KfpServer, PodEnvironment
+
+if TYPE_CHECKING:
+    from baton_local.kfp.server import KfpServer
 
 _servers: list[KfpServer] = []
 
 
 def install(context: CloudContext) -> None:
     """Start Kubeflow Pipelines at ``context.kfp_port``; its pods talk to ``context.url``."""
+    # Imported here, because the processes of the pipeline runs are of this package too and need no server.
+    from baton_local.kfp.server import KfpServer, PodEnvironment
+
     pods = PodEnvironment(context.url, _pod_credentials)
     server = KfpServer(context.work_dir / "kfp", pods, port=context.kfp_port)
     server.start()

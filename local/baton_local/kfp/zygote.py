@@ -70,6 +70,8 @@ def _load() -> None:
     for service in _SERVICES:
         loader.load_service_model(service, "service-2")
         loader.load_service_model(service, "endpoint-rule-set-1")
+    for data in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(data)
     boto3.setup_default_session(botocore_session=session)
     # So that no collection touches, and thereby copies, the memory that the runs and their tasks share.
     gc.freeze()

@@ -21,7 +21,9 @@ def console_link(region: str, page: str, name: str) -> str | None:
 
     None in a partition whose console is not public.
     """
-    host = _CONSOLES.get(boto3.session.Session().get_partition_for_region(region))
+    # The session of the step's clients has read the partitions already.
+    session = boto3.DEFAULT_SESSION or boto3.session.Session()
+    host = _CONSOLES.get(session.get_partition_for_region(region))
     return f"https://{region}.{host}/sagemaker/home?region={region}#/{page}/{name}" if host else None
 
 
