@@ -12,17 +12,18 @@ from importlib import import_module
 from typing import Any
 
 from baton_local.context import CloudContext
-from baton_local.sagemaker import engine, faults
-from baton_local.seams import register, replace
 
 _WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def install(context: CloudContext) -> None:
     """Open moto's seams for SageMaker and start what its jobs need."""
+    # Imported here, because the process in which jobs compute is of this package too and needs no moto.
+    from baton_local.sagemaker import engine
     from baton_local.sagemaker.backend import Backend
     from baton_local.sagemaker.responses import Responses
     from baton_local.sagemaker.runtime import RuntimeResponses
+    from baton_local.seams import register, replace
 
     register("moto.core.base_backend", "BaseBackend._url_module", property)
     register("moto.sagemaker.models", "SageMakerModelBackend._get_resource_from_arn", ("self", "arn"))
@@ -36,11 +37,14 @@ def install(context: CloudContext) -> None:
 
 def shutdown() -> None:
     """Kill the workers."""
+    from baton_local.sagemaker import engine
+
     engine.stop()
 
 
 def middleware(application: _WsgiApplication) -> _WsgiApplication:
     """Answer the route of the faults, and let the application answer everything else."""
+    from baton_local.sagemaker import engine, faults
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != faults.ROUTE:

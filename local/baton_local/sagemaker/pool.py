@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ from baton_local.sagemaker.kmeans import ClientError
 
 _WAIT_SECONDS = 0.05
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_CAN_FORK = sys.platform == "linux"
+"""macOS's system libraries do not survive a fork without an exec."""
 
 
 class WorkerKilledError(Exception):
@@ -22,18 +26,12 @@ class WorkerKilledError(Exception):
 
 
 class Worker:
-    """One worker process."""
+    """One worker process, at the other end of a socket; it lives as long as the socket is open."""
 
-    def __init__(self) -> None:
-        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "baton_local.sagemaker.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-            bufsize=1,
-        )
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._lines = connection.makefile("r")
+        self._killed = False
 
     def call(self, request: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
         """Return the result of a request; raise JobFailure with its FailureReason, or WorkerKilledError.
@@ -49,38 +47,90 @@ class Worker:
             raise
 
     def _ask(self, request: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
-        assert self._process.stdin
-        assert self._process.stdout
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            for line in self._lines:
+                message = json.loads(line)
+                if "phase" in message:
+                    tell(message["phase"])
+                elif "failed" in message:
+                    raise JobFailure(message["failed"])
+                else:
+                    result: dict[str, Any] = message["done"]
+                    return result
         except OSError as error:
             raise WorkerKilledError from error
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if "phase" in message:
-                tell(message["phase"])
-            elif "failed" in message:
-                raise JobFailure(message["failed"])
-            else:
-                result: dict[str, Any] = message["done"]
-                return result
         raise WorkerKilledError
 
     def kill(self) -> None:
         """End the process at once."""
-        self._process.kill()
+        self._killed = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def alive(self) -> bool:
-        """Tell whether the process runs."""
-        return self._process.poll() is None
+        """Tell whether the process runs, and is to go on."""
+        if self._killed:
+            return False
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Kill the process and wait until it is gone."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        self.kill()
+        with contextlib.suppress(OSError, ValueError):
+            while self._socket.recv(4096):
+                pass
+        self._lines.close()
+        self._socket.close()
+
+
+class _Nursery:
+    """Starts workers: forks of a process that has loaded what they need, where that is sound."""
+
+    def __init__(self) -> None:
+        self._asking: socket.socket | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> Worker:
+        """Start one more worker."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            if _CAN_FORK:
+                self._fork(theirs)
+            else:
+                self._run("serve", theirs)
+        return Worker(ours)
+
+    def close(self) -> None:
+        """End the processes that were started here; a fork of one ends with its socket."""
+        if self._asking:
+            self._asking.close()
+            self._asking = None
+        for process in self._started:
+            process.kill()
+            process.wait()
+        self._started.clear()
+
+    def _fork(self, theirs: socket.socket) -> None:
+        if self._asking:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._asking, [b"."], [theirs.fileno()])
+                return
+            self._asking.close()
+        self._asking, asked = socket.socketpair()
+        with asked:
+            self._run("fork", asked)
+        socket.send_fds(self._asking, [b"."], [theirs.fileno()])
+
+    def _run(self, task: str, standard_input: socket.socket) -> None:
+        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-m", "baton_local.sagemaker.worker", task]
+        self._started.append(subprocess.Popen(command, stdin=standard_input.fileno(), env=environment))
 
 
 class JobFailure(Exception):
@@ -101,6 +151,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._all: list[Worker] = []
+        self._nursery = _Nursery()
 
     @contextmanager
     def lease(self, given_up: Callable[[], bool]) -> Iterator[Worker]:
@@ -127,6 +178,8 @@ class WorkerPool:
         """Kill every worker."""
         with self._lock:
             workers, self._all, self._idle = self._all, [], []
+            # First, so that a worker that is yet to be forked needs no waiting for.
+            self._nursery.close()
         for worker in workers:
             worker.close()
 
@@ -141,7 +194,7 @@ class WorkerPool:
             return self._start()
 
     def _start(self) -> Worker:
-        worker = Worker()
+        worker = self._nursery.start()
         self._all.append(worker)
         return worker
 

@@ -1,19 +1,28 @@
-"""The process in which jobs compute: ``python -m baton_local.sagemaker.worker``.
+"""The process in which jobs compute: ``python -m baton_local.sagemaker.worker serve``, with a socket as standard input.
 
-It reads one JSON request a line on its standard input and answers with JSON lines: any number of
-``{"phase": name}``, then ``{"done": result}`` or ``{"failed": FailureReason}``. It ends with its standard input,
-so that nothing is left when the server dies, and is killed when its job is stopped.
+It reads one JSON request a line from the socket and answers with JSON lines: any number of ``{"phase": name}``, then
+``{"done": result}`` or ``{"failed": FailureReason}``. It ends at once when the other end is shut, also while it
+computes: so a stopped job is killed, and nothing is left when the server dies.
+
+With ``fork`` in place of ``serve`` it loads what jobs need, and becomes one worker for each socket that arrives at its
+standard input, by forking: loading takes seconds of processor time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
+import queue
+import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from baton_local.sagemaker import kmeans, storage
 from baton_local.sagemaker.channels import read_channel
@@ -193,19 +202,49 @@ def answer(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
         return {"failed": f"InternalServerError: We encountered an internal error. Please try again. ({error!r})"}
 
 
-def main() -> None:
-    """Serve requests until the standard input ends."""
-    # What a library prints must not mix with the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+def serve(connection: socket.socket) -> NoReturn:
+    """Answer the requests of a socket; never return."""
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            for line in connection.makefile("r"):
+                requests.put(line)
+        os._exit(0)
 
     def send(message: dict[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
+        with contextlib.suppress(OSError):
+            connection.sendall(json.dumps(message).encode() + b"\n")
 
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        send(answer(json.loads(requests.get()), lambda phase: send({"phase": phase})))
+
+
+def fork(asked: socket.socket) -> None:
+    """Become a worker for each socket that arrives, in a process of its own, until no more can."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.freeze()
+    while True:
+        message, sockets, _, _ = socket.recv_fds(asked, 1, 1)
+        if not message:
+            return
+        if not os.fork():
+            asked.close()
+            serve(socket.socket(fileno=sockets[0]))
+        os.close(sockets[0])
+
+
+def main(task: str) -> None:
+    """Do the task with the socket that is the standard input."""
+    given = socket.socket(fileno=os.dup(0))
+    # The only descriptors of the sockets are those that are closed in the end.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     kmeans.preload()
-    for line in sys.stdin:
-        send(answer(json.loads(line), lambda phase: send({"phase": phase})))
+    {"serve": serve, "fork": fork}[task](given)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
