@@ -44,7 +44,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Let no later collection of garbage look through what was imported and collected: all of it stays."""
-    gc.collect()
     gc.freeze()
 
 

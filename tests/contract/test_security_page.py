@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tests.support import key_policy, resolved_template
 from tests.support.permissions import Reasons
-from tools.lint.iam import expanded, statements
+from tools.lint.iam import statements
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
-RESOURCES = expanded((ROOT / "template.yaml").read_text("utf-8"))["Resources"]
+RESOURCES = resolved_template.template()["Resources"]
 
 
 def section(title: str) -> str:

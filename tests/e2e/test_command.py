@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from baton_cli.main import main
 from baton_local import datasets
 from tests.e2e.conftest import ENDED_WELL, FIELDS, GRAPH, QUICK, wait_until
 
@@ -40,15 +41,18 @@ def test_the_command_plays_a_run_shows_it_and_writes_what_became_of_it(tmp_path:
     assert (tmp_path / result["report_file"]).read_text().startswith("<!doctype html>")
 
 
-def test_the_command_fails_with_a_run_that_fails(tmp_path: Path) -> None:
+def test_the_command_fails_with_a_run_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = tmp_path / "bad.pkl.gz"
     bad.write_bytes(b"This is no pickle.")
-    done, result = baton(tmp_path, "--dataset", str(bad))
-    assert done.returncode == 1
+    monkeypatch.chdir(tmp_path)
+    assert main(["local", "run", "--dataset", str(bad), "--json", "result.json"]) == 1
+    result = json.loads((tmp_path / "result.json").read_text())
     assert set(FIELDS) <= set(result)
     assert (result["status"], result["error"], result["leftovers"]) == ("FAILED", "InvalidDataset", [])
     assert "is not a pickle" in result["cause"]
-    assert "InvalidDataset" in done.stdout
+    assert "InvalidDataset" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux shows the environment of processes")

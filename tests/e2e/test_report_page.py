@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from baton.dataset.convert import artefacts, manifest
 from baton.dataset.mnist import Mnist, Split
@@ -30,6 +29,9 @@ from tests.support.report_samples import (
     state,
     succeeded_history,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.e2e
 
@@ -79,6 +81,9 @@ def browser() -> Iterator[Browser]:
     if not executable and not os.environ.get("CI"):
         pytest.skip(f"no browser on this machine; {wanted}")
     assert executable, wanted
+    # Imported here: it takes most of a second, and one of the workers needs it.
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=executable, args=[*SWITCHES, *QUIET])
         yield launched

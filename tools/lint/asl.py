@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]
 from statelint.config import Config  # type: ignore[import-untyped]
 from statelint.linter import Linter  # type: ignore[import-untyped]
 from statelint.problem import ProblemType  # type: ignore[import-untyped]
@@ -65,6 +64,9 @@ def main() -> int:
 
 def machines() -> list[tuple[Path, set[str]]]:
     """Return the definition file and the names of the substitutions of each state machine of the template."""
+    # Imported here: it takes a second, and most of what uses this module needs none of it.
+    from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]
+
     template = cfn_yaml.load(str(ROOT / "template.yaml"))
     properties = [
         resource["Properties"]
