@@ -144,9 +144,10 @@ class _Exploration(Generic[Point]):
                 found = self.visit(following)
                 self.path.pop()
             paths += found[0]
-            depth = max(depth, found[1] + 1)
-        self.below[point] = (paths or 1, depth)
-        return self.below[point]
+            if found[1] >= depth:
+                depth = found[1] + 1
+        seen = self.below[point] = (paths or 1, depth)
+        return seen
 
 
 def explore(world: World[Point], limit: int = 5_000_000) -> Explored:
