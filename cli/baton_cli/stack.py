@@ -111,6 +111,8 @@ def _failed(patient: Patient, status: str) -> dict[str, str]:
 
 def _skipped(patient: Patient, failed: Mapping[str, str]) -> list[str]:
     """Return which of the failed resources a rollback must go on without, since somebody deleted them."""
+    if not failed:
+        return []
     return [
         each["LogicalResourceId"]
         for each in patient.listed

@@ -993,6 +993,13 @@ def test_a_deletion_whose_failures_cannot_be_seen_shows_its_events(aws: FakeAws)
     assert steps_of(the(look(aws), "stack", WRONG).mend) == ["describe_stack_events"]
 
 
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
+def test_a_rollback_whose_failures_cannot_be_seen_leads_on_all_the_same(aws: FakeAws, status: str) -> None:
+    aws.answers["cloudformation.list_stack_resources"] = refusal("AccessDenied")
+    stack_of(aws).update(StackStatus=status)
+    assert steps_of(the(look(aws), "stack", WRONG).mend) == LEADS_ON[status]
+
+
 def test_a_rollback_that_failed_says_what_keeps_it(aws: FakeAws) -> None:
     failed_ones(aws, "UPDATE_FAILED")
     stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
