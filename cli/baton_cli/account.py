@@ -39,6 +39,9 @@ _PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
 _TAKEN_APART = ("DELETE_", "ROLLBACK_")
 """How the statuses begin in which some of what the outputs name may have gone."""
 
+_NO_MORE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+"""The statuses of resources that are the stack's no more: the last template has them not, or they were to stay."""
+
 
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 """What the AWS CLI reads the region from, in this order; boto3 reads the second one only."""
@@ -169,8 +172,8 @@ class Account:
 
     @property
     def made(self) -> list[Mapping[str, Any]]:
-        """CloudFormation's summaries of what the stack has made and not deleted."""
-        return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
+        """CloudFormation's summaries of what the stack has made, and neither deleted nor let go."""
+        return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") not in _NO_MORE]
 
     @cached_property
     def resources(self) -> Mapping[str, str]:

@@ -133,6 +133,11 @@ class Patient(Account):
         except (ClientError, BotoCoreError):
             return False
 
+    @property
+    def under_way(self) -> set[str]:
+        """The logical ids of what CloudFormation makes, changes or deletes at present."""
+        return {r["LogicalResourceId"] for r in self.made if r.get("ResourceStatus", "").endswith("_IN_PROGRESS")}
+
     @contextmanager
     def resource(self, logical_id: str) -> Iterator[str]:
         """Give the physical id of what the stack made; raises Missing where there is none, or its service says so."""

@@ -549,6 +549,8 @@ def test_what_was_deleted_is_made_again_only_where_the_stack_takes_an_update(
     else:
         assert (finding.state, finding.mend) == (UNKNOWN, "")
         assert finding.detail.endswith(f"no update while it is {status}: mend the stack first.")
+        assert "The command" not in finding.detail
+        assert "restores the table" not in finding.detail
         assert the(look(aws), "stack", WRONG).mend
 
 
@@ -621,13 +623,38 @@ def test_who_may_not_look_for_some_things_sees_the_others(aws: FakeAws) -> None:
     assert the(findings, "resources", WRONG).detail.startswith("Topic (")
 
 
-def test_what_cloudformation_has_deleted_itself_is_not_missed(aws: FakeAws) -> None:
-    """It still lists what the last template no longer has."""
+def summary_of(aws: FakeAws, logical_id: str) -> dict[str, Any]:
+    """Return what CloudFormation lists of a resource."""
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    [summary] = [each for each in summaries if each["LogicalResourceId"] == logical_id]
+    found: dict[str, Any] = summary
+    return found
+
+
+@pytest.mark.parametrize("status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"])
+@pytest.mark.parametrize("logical_id", ["Topic", "TrainingJobRule"])
+def test_what_cloudformation_is_at_work_on_nobody_has_deleted(aws: FakeAws, logical_id: str, status: str) -> None:
+    """CloudFormation knows a topic's ARN, or a rule's name, before there is one."""
+    with_others(aws)
+    summary_of(aws, logical_id)["ResourceStatus"] = status
+    stack_of(aws).update(StackStatus="UPDATE_IN_PROGRESS")
+    well = look(aws)
+    if logical_id in OTHERS:
+        gone_only(aws, logical_id)
+    else:
+        delete(aws, logical_id)
+    [finding] = [each for each in look(aws) if each not in well]
+    assert finding.detail.startswith(f"{logical_id} (")
+    assert finding.detail.endswith(") is not there while CloudFormation makes or changes it.")
+    assert (finding.state, finding.mend) == (UNKNOWN, "")
+
+
+@pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
+def test_what_cloudformation_has_deleted_or_left_itself_is_not_missed(aws: FakeAws, status: str) -> None:
+    """It still lists what the last template no longer has."""
     with_others(aws)
     for logical_id in ("TrainingJobRule", "StartRunRole"):
-        [summary] = [each for each in summaries if each["LogicalResourceId"] == logical_id]
-        summary["ResourceStatus"] = "DELETE_COMPLETE"
+        summary_of(aws, logical_id)["ResourceStatus"] = status
     delete(aws, "TrainingJobRule")
     gone_only(aws, "StartRunRole")
     findings = look(aws)
