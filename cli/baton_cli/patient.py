@@ -265,8 +265,12 @@ class Patient(Account):
 
     def make_again_after(self, machine: str) -> str:
         """Return the command that does the same when the deletion of a state machine is over."""
+        return f"{self.deletion_of(machine)} && {self.make_again()}"
+
+    def deletion_of(self, machine: str) -> str:
+        """Return the command that waits for the end of the deletion of a state machine."""
         look = f"aws stepfunctions describe-state-machine --state-machine-arn {machine} --query status {self.here}"
-        return f"while {look}; do sleep 5; done && {self.make_again()}"
+        return f"while {look}; do sleep 5; done"
 
     def _sam_deploy(self, *parameters: str) -> str:
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""

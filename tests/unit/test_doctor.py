@@ -1052,6 +1052,10 @@ def rollback_failed(aws: FakeAws, **reasons: str) -> None:
             each.update(ResourceStatus="UPDATE_FAILED", ResourceStatusReason=reasons[each["LogicalResourceId"]])
 
 
+MADE_AGAIN = ["change_set_create_complete", "execute_change_set", "stack_update_complete"]
+"""How the command ends that makes again what was deleted."""
+
+
 @pytest.mark.parametrize("logical_id", DELETED)
 def test_a_rollback_goes_on_without_what_was_deleted_which_is_then_made_again(aws: FakeAws, logical_id: str) -> None:
     delete(aws, logical_id)
@@ -1062,29 +1066,75 @@ def test_a_rollback_goes_on_without_what_was_deleted_which_is_then_made_again(aw
     assert AwsCommand(back).parameters["ResourcesToSkip"] == [logical_id]
     assert AwsCommand(wait).operation == "stack_rollback_complete"
     assert ("restore-table-from-backup" in finding.mend) == (logical_id == "Table")
-    assert steps_of(" && ".join(others[-3:])) == [
-        *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
-    ]
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
     assert "Mend " not in finding.detail
 
 
-def test_a_rollback_skips_only_what_was_deleted_and_failed_for_that(aws: FakeAws) -> None:
-    """CloudFormation refuses to skip what was cancelled; and what is there can be mended."""
+def test_a_rollback_that_failed_for_want_of_something_else_goes_on_and_it_is_made_again(aws: FakeAws) -> None:
+    """A function cannot be changed whose role has gone, and the role itself has not failed."""
+    with_others(aws)
+    gone_only(aws, "StartRunRole")
+    rollback_failed(aws, StartRunFunction="The role defined for the function cannot be assumed by Lambda.")
+    finding = the(look(aws), "stack", WRONG)
+    back, wait, *others = finding.mend.split(" && ")
+    assert AwsCommand(back).parameters["ResourcesToSkip"] == ["StartRunFunction"]
+    assert AwsCommand(wait).operation == "stack_rollback_complete"
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
+    assert "Somebody deleted StartRunRole: the rollback goes on without StartRunFunction, and then " in finding.detail
+    assert "Mend " not in finding.detail
+
+
+def test_a_rollback_without_a_failure_that_is_shown_goes_on_before_what_was_deleted_is_made_again(
+    aws: FakeAws,
+) -> None:
     delete(aws, "TrainingJobRule")
-    aws.answers["lambda.get_event_source_mapping"] = refusal("AccessDenied")
-    rollback_failed(
-        aws,
-        TrainingJobRule="Rule baton-TrainingJobRule-1A does not exist",
-        UploadRule="HandlerErrorCode: NotFound, of its target",
-        RunBucketPolicy="The bucket is no more (HandlerErrorCode: NotFound)",
-        OutcomeQueueMapping="Not there (HandlerErrorCode: NotFound)",
+    rollback_failed(aws)
+    back, *others = the(look(aws), "stack", WRONG).mend.split(" && ")
+    assert "ResourcesToSkip" not in AwsCommand(back).parameters
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
+
+
+@pytest.mark.parametrize("status", sorted(stack.DEPLOYABLE))
+def test_what_was_deleted_is_made_again_before_the_next_deployment(aws: FakeAws, status: str) -> None:
+    """Which would fail as the last one did, and its rollback too."""
+    with_others(aws)
+    gone_only(aws, "StartRunRole")
+    stack_of(aws).update(StackStatus=status)
+    finding = the(look(aws), "stack", WRONG)
+    assert steps_of(finding.mend.partition(" && ")[2]) == ["create_change_set", *MADE_AGAIN, BUILD, DEPLOYED]
+    assert " Somebody deleted StartRunRole: a change set makes all of it as the template has it, " in finding.detail
+
+
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
+def test_a_state_machine_that_is_being_deleted_is_neither_skipped_nor_made_again_before_it_has_gone(
+    aws: FakeAws, status: str
+) -> None:
+    aws.answers["stepfunctions.describe_state_machine"]["status"] = "DELETING"
+    rollback_failed(aws, TrainingRunMachine="State Machine is being deleted")
+    stack_of(aws).update(StackStatus=status)
+    finding = the(look(aws), "stack", WRONG)
+    first, *others = finding.mend.split(" && ")
+    assert AwsCommand(first.removeprefix("while ").removesuffix("; do sleep 5; done")).operation == (
+        "describe_state_machine"
     )
+    assert any(part.startswith("aws cloudformation execute-change-set ") for part in others)
+    assert "TrainingRunMachine is only gone when its runs have ended." in finding.detail
+
+
+def test_a_rollback_skips_all_that_failed_where_something_is_gone_but_what_was_cancelled(aws: FakeAws) -> None:
+    """CloudFormation refuses to skip that; and who may not look believes what CloudFormation says."""
+    aws.answers["lambda.get_event_source_mapping"] = refusal("AccessDenied")
+    reasons = {
+        "UploadRule": "HandlerErrorCode: NotFound, of its target",
+        "RunBucketPolicy": "The bucket is no more (HandlerErrorCode: NotFound)",
+        "OutcomeQueueMapping": "Not there (HandlerErrorCode: NotFound)",
+        "TrainingJobRule": "Resource update cancelled",
+    }
+    rollback_failed(aws, **reasons)
     finding = the(look(aws), "stack", WRONG)
     skipped = AwsCommand(finding.mend.partition(" && ")[0]).parameters["ResourcesToSkip"]
-    assert sorted(skipped) == ["OutcomeQueueMapping", "RunBucketPolicy", "TrainingJobRule"]
-    assert "Mend the others first." in finding.detail
-    rollback_failed(aws, TrainingJobRule="Resource update cancelled")
-    assert "TrainingJobRule" not in the(look(aws), "stack", WRONG).mend
+    assert sorted(skipped) == ["OutcomeQueueMapping", "RunBucketPolicy", "UploadRule"]
+    assert "Somebody deleted OutcomeQueueMapping and RunBucketPolicy: " in finding.detail
 
 
 def heeded_by(service: str, waiter: str) -> dict[str, str]:
