@@ -344,7 +344,7 @@ def check_runs(patient: Patient) -> Iterator[Finding]:
 
 
 def check_bucket(patient: Patient) -> Iterator[Finding]:
-    """The run bucket tells EventBridge of uploads and keeps versions."""
+    """The run bucket tells the EventBridge of the stack's region of uploads, and keeps versions."""
     bucket, s3 = patient.outputs["RunBucketName"], patient.client("s3")
     try:
         present = s3.get_bucket_notification_configuration(Bucket=bucket)
@@ -353,6 +353,11 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
             raise
         yield _no_bucket(patient, bucket)
         return
+    place = _place_of(patient, bucket)
+    if place:
+        yield place
+        if place.state == WRONG:
+            return
     # The call replaces the whole configuration, so that of others in the bucket is given again.
     whole = {k: v for k, v in present.items() if k != "ResponseMetadata"} | {"EventBridgeConfiguration": {}}
     yield judge(
@@ -370,6 +375,25 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         f"{bucket} keeps no versions: an overwritten upload could be read for another.",
         f"aws s3api put-bucket-versioning --bucket {bucket} {patient.here} --versioning-configuration Status=Enabled",
     )
+
+
+def _place_of(patient: Patient, bucket: str) -> Finding | None:
+    """Say that a bucket that the stack has not made is in another region, or that this cannot be seen."""
+    if not patient.parameters.get("ExistingBucketName"):
+        return None
+    try:
+        region = patient.client("s3").head_bucket(Bucket=bucket).get("BucketRegion", "")
+    except ClientError as error:
+        text = f"These credentials cannot see in which region {bucket} is (s3:ListBucket): {error}"
+        return Finding("bucket", UNKNOWN, text)
+    if region in ("", patient.region):
+        return None
+    # botocore asks S3 in the bucket's own region, so that everything else looks well from here.
+    text = (
+        f"{bucket} is in {region}, and so are the events of its uploads: none starts a run in {patient.region}, "
+        "nor does SageMaker take a bucket of another region."
+    )
+    return _deployed_again(patient, "bucket", WRONG, text, "ExistingBucketName=BUCKET")
 
 
 def _no_bucket(patient: Patient, bucket: str) -> Finding:

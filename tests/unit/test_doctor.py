@@ -714,6 +714,33 @@ def test_a_bucket_of_ones_own_that_is_gone_is_replaced(aws: FakeAws) -> None:
     assert the(look(aws), "bucket", WRONG).mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
 
 
+def own_bucket_in(aws: FakeAws, answer: Any) -> None:
+    """Let the run bucket be one that the stack has not made, and S3 answer who asks for it."""
+    stack_of(aws)["Parameters"] = parameters(ExistingBucketName="run-bucket")
+    aws.answers["s3.head_bucket"] = answer
+
+
+@pytest.mark.parametrize("region", [REGION, "us-east-1"])
+def test_a_bucket_of_ones_own_must_be_in_the_stacks_region(aws: FakeAws, region: str) -> None:
+    """botocore follows S3 to the bucket's own region, whose EventBridge is another."""
+    own_bucket_in(aws, {"BucketRegion": region})
+    assert {each.state for each in look(aws, region)} == {OK}
+    own_bucket_in(aws, {"BucketRegion": "eu-central-1"})
+    findings = look(aws, region)
+    finding = the(findings, "bucket", WRONG)
+    assert finding.detail.startswith("run-bucket is in eu-central-1, ")
+    assert f" none starts a run in {region}, " in finding.detail
+    assert finding.mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
+    assert not {"notifications", "versions"} & {each.check for each in findings}
+
+
+def test_where_a_bucket_is_may_not_be_seen_and_the_rest_of_it_is(aws: FakeAws) -> None:
+    own_bucket_in(aws, refusal("403", "Forbidden"))
+    findings = look(aws)
+    assert "in which region run-bucket is (s3:ListBucket): " in the(findings, "bucket", UNKNOWN).detail
+    assert {"notifications", "versions"} <= {each.check for each in findings if each.state == OK}
+
+
 def test_what_the_stack_never_had_is_deployed(aws: FakeAws) -> None:
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
     summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "OutcomeQueueMapping"]
