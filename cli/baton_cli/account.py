@@ -154,12 +154,17 @@ class Account:
     @property
     def whole(self) -> bool:
         """Whether there is a stack of Baton's that was deployed to its end once, and that nobody takes apart."""
-        return MACHINE in self.outputs and not self.status.startswith(_TAKEN_APART)
+        return self._was_batons and not self.status.startswith(_TAKEN_APART)
+
+    @property
+    def _was_batons(self) -> bool:
+        """Whether there is a stack of Baton's that was deployed to its end once: others may have an output like it."""
+        return MACHINE in self.outputs and self.of_batons_template
 
     @property
     def not_whole(self) -> str:
         """The sentence about a stack with which nothing can be done, and what says how it goes on."""
-        if MACHINE in self.outputs:
+        if self._was_batons:
             look = f"{COMMANDS}baton doctor {self.this_stack}"
             return f"The stack {self.stack_name} in {self.region} is {self.status}. This says what leads on: {look}"
         return f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."

@@ -129,7 +129,7 @@ class Patient(Account):
     def deployed(self) -> bool:
         """Whether there is a whole stack of Baton's, and it can be seen."""
         try:
-            return self.whole and self.of_batons_template
+            return self.whole
         except (ClientError, BotoCoreError):
             return False
 
