@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,12 @@ COMMANDS = ".venv/bin/"
 
 MACHINE = "StateMachineArn"
 """The output by which a stack of Baton's is known."""
+
+_STACK = re.compile("[A-Za-z][A-Za-z0-9-]{0,127}|arn:[A-Za-z0-9:/._+-]+")
+"""A stack's name, or its id, as CloudFormation takes them.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
+"""
 
 _PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
 """Parameters of Baton's template, both with a default, so that every stack of it has them from its creation on."""
@@ -119,9 +126,20 @@ class Account:
         """The options by which a command of aws, sam or baton is about this stack."""
         return f"--stack-name {shlex.quote(self.stack_name)} {self.here}"
 
+    @property
+    def misnamed(self) -> str:
+        """The sentence about a name that no stack can have; empty where one can."""
+        if _STACK.fullmatch(self.stack_name):
+            return ""
+        rule = "letters, digits and hyphens, at most 128, of which the first is a letter"
+        return f"{self.stack_name!r} can be no stack's name: that has {rule}."
+
     @cached_property
     def stack(self) -> Mapping[str, Any] | None:
         """The stack, or None where there is none of this name."""
+        if self.misnamed:
+            # CloudFormation's answer to it is the same error as to a name that no stack has.
+            return None
         try:
             answer = self.client("cloudformation").describe_stacks(StackName=self.stack_name)
         except ClientError as error:
@@ -167,7 +185,9 @@ class Account:
         if self._was_batons:
             look = f"{COMMANDS}baton doctor {self.this_stack}"
             return f"The stack {self.stack_name} in {self.region} is {self.status}. This says what leads on: {look}"
-        return f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
+        return self.misnamed or (
+            f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
+        )
 
     @cached_property
     def listed(self) -> list[Mapping[str, Any]]:

@@ -58,6 +58,9 @@ _EXPLANATIONS = {
 def check_stack(patient: Patient) -> Iterator[Finding]:
     """There is a stack, and its last deployment went well."""
     name = patient.stack_name
+    if patient.misnamed:
+        yield Finding("stack", WRONG, f"{patient.misnamed} {_THOSE}", _list_batons(patient))
+        return
     if patient.stack is None:
         yield Finding("stack", WRONG, f"There is no stack {name} in {patient.region}.", patient.deploy_first())
         return
@@ -92,9 +95,16 @@ def _is_foreign(patient: Patient) -> bool:
 
 def _foreign(patient: Patient) -> Finding:
     lacks = f"no output {MACHINE}" if patient.of_batons_template else "not the parameters of Baton's template"
-    text = f"{patient.stack_name} is no stack of Baton's: it has {lacks}. This lists those with an output {MACHINE}."
+    text = f"{patient.stack_name} is no stack of Baton's: it has {lacks}. {_THOSE}"
+    return Finding("stack", WRONG, text, _list_batons(patient))
+
+
+_THOSE = f"This lists those with an output {MACHINE}."
+
+
+def _list_batons(patient: Patient) -> str:
     query = shlex.quote(f"Stacks[?Outputs[?OutputKey=='{MACHINE}']].StackName")
-    return Finding("stack", WRONG, text, f"aws cloudformation describe-stacks --query {query} {patient.here}")
+    return f"aws cloudformation describe-stacks --query {query} {patient.here}"
 
 
 def _failed(patient: Patient, status: str) -> dict[str, str]:

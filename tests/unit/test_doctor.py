@@ -224,16 +224,31 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
     assert not any(finding.mend for finding in findings)
 
 
-@pytest.mark.parametrize("region", [REGION, "eu-wset-1"])
-def test_a_stacks_name_stays_one_word_of_every_command(aws: FakeAws, region: str) -> None:
-    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
-    patient = Patient(aws, region, "my; stack", doctor.packaged(), origin=Origin("--region"), configurations=SAMCONFIG)
-    mends = [finding.mend for finding in examine(patient) if "my; stack" in finding.mend]
-    assert mends
+def test_a_stacks_name_stays_one_word_of_every_command(aws: FakeAws) -> None:
+    """Also one that no stack can have, which is found only where the region is good."""
+    patient = Patient(
+        aws, "eu-wset-1", "my; stack", doctor.packaged(), origin=Origin("--region"), configurations=SAMCONFIG
+    )
+    mends = [*(finding.mend for finding in examine(patient)), patient.look_again, patient.deploy_first()]
     for mend in mends:
         words = shlex.split(mend)
         assert words[words.index("--stack-name") + 1] == "my; stack"
         assert "--config-env" not in words or words[words.index("--config-env") + 1] == "my; stack"
+
+
+@pytest.mark.parametrize("name", ["baton_prod", "my; stack", "1st", "-x", "", "bäton", "b" * 129, "baton\n"])
+def test_a_name_that_no_stack_can_have_is_found_before_cloudformation_is_asked(aws: FakeAws, name: str) -> None:
+    findings = list(examine(Patient(aws, REGION, name, doctor.packaged())))
+    finding = the(findings, "stack", WRONG)
+    assert finding.detail.startswith(f"{name!r} can be no stack's name: ")
+    assert AwsCommand(finding.mend).operation == "describe_stacks"
+    assert {each.state for each in findings if each != finding} == {OK}
+    assert aws.called("cloudformation.describe_stacks") == []
+
+
+@pytest.mark.parametrize("name", ["b" * 128, "B-1", f"arn:aws-cn:cloudformation:{REGION}:{ACCOUNT}:stack/b/1a-2b"])
+def test_a_stack_may_be_given_by_its_name_or_its_id(aws: FakeAws, name: str) -> None:
+    assert the(list(examine(Patient(aws, REGION, name, doctor.packaged()))), "stack", OK)
 
 
 def test_the_plan_tells_what_costs(aws: FakeAws) -> None:

@@ -449,3 +449,12 @@ def test_a_stack_of_others_is_left_alone_though_it_has_an_output_of_the_same_nam
     said = f"baton: There is no stack baton in {REGION} that was ever complete and is Baton's.\n"
     assert capsys.readouterr().err == said
     assert {operation for operation, _ in command.calls} == {"cloudformation.describe_stacks"}
+
+
+@pytest.mark.parametrize("verb", ["drain", "redrive"])
+def test_a_name_that_no_stack_can_have_is_refused_with_what_names_are(
+    command: FakeAws, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    command.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "1 validation error detected")
+    assert main([verb, "--region", REGION, "--stack-name", "baton_prod"]) == 2
+    assert capsys.readouterr().err.startswith("baton: 'baton_prod' can be no stack's name: that has letters, ")
