@@ -33,6 +33,7 @@ from baton_cli.checks import examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
 from baton_cli.patient import DESCRIBED, OK, UNKNOWN, WRONG, Finding, Patient
+from baton_local.cloudformation.templates import load
 from baton_local.server import free_port
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
@@ -629,6 +630,28 @@ def test_what_else_somebody_deleted_is_named_and_made_again(aws: FakeAws, logica
     assert " --deployment-mode REVERT_DRIFT " in finding.mend
 
 
+MADE_BY_SAM = {
+    "AWS::Serverless::Function": "AWS::Lambda::Function",
+    "AWS::Serverless::StateMachine": "AWS::StepFunctions::StateMachine",
+}
+"""What AWS::Serverless makes of the template's types."""
+
+
+def test_of_the_templates_things_none_of_the_types_that_are_looked_for_is_left_out(aws: FakeAws) -> None:
+    template = load((ROOT / "template.yaml").read_text("utf-8"))
+    kinds = {name: MADE_BY_SAM.get(each["Type"], each["Type"]) for name, each in template["Resources"].items()}
+    wanted = {name for name, kind in kinds.items() if kind in checks.OTHERS and name not in DELETED}
+    assert {"CleanUpRole", "JanitorFunction", "OutcomeQueue", "Topic", "CleanUpRunMachine"} <= wanted
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries += [
+        {"LogicalResourceId": name, "PhysicalResourceId": f"the-{name}", "ResourceType": kinds[name]} for name in wanted
+    ]
+    for kind, _, code in OTHERS.values():
+        aws.answers[".".join(DESCRIBED[kind][:2])] = refusal(code)
+    found = {each.detail.partition(" (")[0] for each in look(aws) if each.check == "resources"}
+    assert found == wanted
+
+
 def test_who_may_not_look_for_some_things_sees_the_others(aws: FakeAws) -> None:
     with_others(aws)
     gone_only(aws, "Topic")
@@ -722,10 +745,23 @@ def test_what_several_checks_need_is_made_again_once(aws: FakeAws) -> None:
     ]
 
 
+def without(aws: FakeAws, logical_id: str) -> None:
+    """Let the stack never have had something."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != logical_id]
+
+
+def test_a_table_that_the_stack_never_had_is_not_restored(aws: FakeAws) -> None:
+    without(aws, "Table")
+    delete(aws, "TrainingJobRule")
+    finding = the(look(aws), "rule", WRONG)
+    assert " create-change-set " in finding.mend
+    assert "restore" not in f"{finding.mend} {finding.detail}"
+
+
 def test_a_bucket_of_ones_own_that_is_gone_is_replaced(aws: FakeAws) -> None:
     delete(aws, "RunBucket")
-    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
-    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "RunBucket"]
+    without(aws, "RunBucket")
     assert the(look(aws), "bucket", WRONG).mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
 
 
@@ -757,8 +793,7 @@ def test_where_a_bucket_is_may_not_be_seen_and_the_rest_of_it_is(aws: FakeAws) -
 
 
 def test_what_the_stack_never_had_is_deployed(aws: FakeAws) -> None:
-    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
-    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "OutcomeQueueMapping"]
+    without(aws, "OutcomeQueueMapping")
     finding = the(diagnose(aws), "queue mapping", UNKNOWN)
     assert finding.detail.startswith("The stack has no OutcomeQueueMapping, ")
     assert finding.mend == DEPLOY
