@@ -2200,6 +2200,26 @@ def test_json_says_the_same(command: FakeAws, capsys: pytest.CaptureFixture[str]
     assert said == list(examine(Patient(command, REGION, "baton", doctor.packaged(), configurations=SAMCONFIG)))
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_has_seen_enough_is_no_error(options: list[str]) -> None:
+    call = [sys.executable, "-m", "baton_cli.main", "doctor", "--region", "nowhere", *options]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_options: Any) -> list[Finding]:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(doctor, "_look", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["doctor"])
+
+
 def lines_of(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return what doctor prints, but for its last line, the count, and the empty one before."""
     main(["doctor", "--region", REGION])
