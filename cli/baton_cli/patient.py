@@ -167,8 +167,14 @@ class Patient(Account):
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of the deployed function that launches pipelines."""
-        return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
+        """The settings of the deployed function that launches pipelines; raises ClientError where they are hidden."""
+        environment = self.launcher["Environment"]
+        if "Variables" not in environment:
+            # So Lambda answers who may see the function, and not use the key under which its environment is.
+            why = environment["Error"]
+            error: Any = {"Error": {"Code": why["ErrorCode"], "Message": why["Message"]}}
+            raise ClientError(error, "GetFunctionConfiguration")
+        return Settings.read({"AWS_REGION": self.region, **environment["Variables"]})
 
     @cached_property
     def executions(self) -> list[str]:

@@ -386,6 +386,17 @@ def test_what_the_credentials_may_not_see_is_unknown_and_the_rest_is_seen(
     assert len([finding for finding in findings if finding.state == OK]) >= 12
 
 
+def test_an_environment_that_the_credentials_may_not_decrypt_is_unknown(aws: FakeAws) -> None:
+    error = {"ErrorCode": "AccessDeniedException", "Message": "Lambda was unable to decrypt the variables."}
+    aws.answers["lambda.get_function_configuration"] = {"Environment": {"Error": error}}
+    findings = look(aws)
+    for check in ("cluster", "kfp"):
+        detail = the(findings, check, UNKNOWN).detail
+        assert detail.startswith("These credentials cannot look: ")
+        assert detail.endswith("Lambda was unable to decrypt the variables.")
+    assert WRONG not in {finding.state for finding in findings}
+
+
 def test_a_service_that_cannot_be_reached_is_unknown(aws: FakeAws) -> None:
     aws.answers["service-quotas.list_service_quotas"] = EndpointConnectionError(endpoint_url="https://x")
     assert the(look(aws), "quotas", UNKNOWN)
