@@ -162,8 +162,15 @@ class Patient(Account):
         called = {name: version for version, name in _VERSION.findall(self.machine["definition"])}
         with self.resource("LaunchPipelineFunction") as function:
             wanted = called.get(function, function)
-            answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
-        return answer
+            try:
+                return self.describe("AWS::Lambda::Function", wanted)
+            except ClientError as error:
+                if not is_gone(error):
+                    raise
+                # Missing is the function itself, or it is there and the version alone is not.
+                self.describe("AWS::Lambda::Function", function)
+                version = f"version {wanted.rpartition(':')[2]} of {function}"
+                raise Missing("LaunchPipelineFunction", version) from error
 
     @cached_property
     def settings(self) -> Settings:

@@ -770,6 +770,20 @@ def test_a_table_that_the_stack_never_had_is_not_restored(aws: FakeAws) -> None:
     assert "restore" not in f"{finding.mend} {finding.detail}"
 
 
+def test_of_a_function_of_which_a_version_alone_is_gone_that_is_told(aws: FakeAws) -> None:
+    well = aws.answers["lambda.get_function_configuration"]
+
+    def answer(FunctionName: str) -> Any:
+        if FunctionName == CALLED:
+            raise refusal("ResourceNotFoundException")
+        return well
+
+    aws.answers["lambda.get_function_configuration"] = answer
+    finding = the(look(aws), "cluster", WRONG)
+    assert finding.detail.startswith("LaunchPipelineFunction (version 7 of baton-launch) does not exist any more: ")
+    assert " create-change-set " in finding.mend
+
+
 def test_a_bucket_of_ones_own_that_is_gone_is_replaced(aws: FakeAws) -> None:
     delete(aws, "RunBucket")
     without(aws, "RunBucket")
