@@ -1621,10 +1621,43 @@ def test_a_wrong_region_is_mended_with_the_options_that_were_given(aws: FakeAws)
     assert finding.mend.endswith("--region eu-west-1 --kfp-url http://kfp:80 --cluster 'c 1'")
 
 
-def test_an_endpoint_that_is_no_address_is_told(aws: FakeAws) -> None:
-    aws.answers["sts.get_caller_identity"] = ValueError("Invalid endpoint: foo")
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "foo", "Invalid endpoint: foo."),
+        ("AWS_ENDPOINT_URL_STS", "foo", "Invalid endpoint: foo."),
+        ("AWS_MAX_ATTEMPTS", "x", "invalid literal for int() with base 10: 'x'."),
+        ("AWS_MAX_ATTEMPTS", "-1", 'Value provided to "max_attempts": -1 must be '),
+        ("AWS_RETRY_MODE", "foo", 'Invalid value provided to "mode": "foo" must be one of: '),
+        ("AWS_DEFAULTS_MODE", "foo", "Client configured with invalid defaults mode: foo. "),
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "foo", "Unsupported configuration value "),
+        ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "foo", "The configured value 'foo' "),
+    ],
+)
+def test_a_variable_that_botocore_does_not_take_is_no_matter_of_the_credentials(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(variable, value)
+    aws.answers["sts.get_caller_identity"] = lambda: boto3.Session(region_name=REGION).client("sts")
     [finding] = look(aws)
-    assert (finding.check, finding.state, finding.detail) == ("identity", WRONG, "Invalid endpoint: foo.")
+    assert (finding.check, finding.state, finding.mend) == ("identity", WRONG, f"unset {variable}")
+    assert finding.detail.startswith(f"botocore does not take {variable}: {said}")
+
+
+@pytest.mark.parametrize("setting", ["retry_mode = foo", "max_attempts = x", "endpoint_url = foo"])
+def test_a_setting_of_a_file_that_botocore_does_not_take_is_changed_there(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\n{setting}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    aws.answers["sts.get_caller_identity"] = lambda: boto3.Session(region_name=REGION).client("sts")
+    [finding] = look(aws)
+    assert finding.detail.startswith("botocore does not take a setting of your configuration file: ")
+    assert finding.mend == '${EDITOR:-vi} "${AWS_CONFIG_FILE:-$HOME/.aws/config}"'
 
 
 @pytest.mark.parametrize("deployed", [True, False])
