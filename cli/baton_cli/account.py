@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -33,11 +34,20 @@ COMMANDS = ".venv/bin/"
 MACHINE = "StateMachineArn"
 """The output by which a stack of Baton's is known."""
 
+_STACK = re.compile("[A-Za-z][A-Za-z0-9-]{0,127}|arn:[A-Za-z0-9:/._+-]+")
+"""A stack's name, or its id, as CloudFormation takes them.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
+"""
+
 _PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
 """Parameters of Baton's template, both with a default, so that every stack of it has them from its creation on."""
 
 _TAKEN_APART = ("DELETE_", "ROLLBACK_")
 """How the statuses begin in which some of what the outputs name may have gone."""
+
+_NO_MORE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+"""The statuses of resources that are the stack's no more: the last template has them not, or they were to stay."""
 
 
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -116,9 +126,20 @@ class Account:
         """The options by which a command of aws, sam or baton is about this stack."""
         return f"--stack-name {shlex.quote(self.stack_name)} {self.here}"
 
+    @property
+    def misnamed(self) -> str:
+        """The sentence about a name that no stack can have; empty where one can."""
+        if _STACK.fullmatch(self.stack_name):
+            return ""
+        rule = "letters, digits and hyphens, at most 128, of which the first is a letter"
+        return f"{self.stack_name!r} can be no stack's name: that has {rule}."
+
     @cached_property
     def stack(self) -> Mapping[str, Any] | None:
         """The stack, or None where there is none of this name."""
+        if self.misnamed:
+            # CloudFormation's answer to it is the same error as to a name that no stack has.
+            return None
         try:
             answer = self.client("cloudformation").describe_stacks(StackName=self.stack_name)
         except ClientError as error:
@@ -151,15 +172,22 @@ class Account:
     @property
     def whole(self) -> bool:
         """Whether there is a stack of Baton's that was deployed to its end once, and that nobody takes apart."""
-        return MACHINE in self.outputs and not self.status.startswith(_TAKEN_APART)
+        return self._was_batons and not self.status.startswith(_TAKEN_APART)
+
+    @property
+    def _was_batons(self) -> bool:
+        """Whether there is a stack of Baton's that was deployed to its end once: others may have an output like it."""
+        return MACHINE in self.outputs and self.of_batons_template
 
     @property
     def not_whole(self) -> str:
         """The sentence about a stack with which nothing can be done, and what says how it goes on."""
-        if MACHINE in self.outputs:
+        if self._was_batons:
             look = f"{COMMANDS}baton doctor {self.this_stack}"
             return f"The stack {self.stack_name} in {self.region} is {self.status}. This says what leads on: {look}"
-        return f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
+        return self.misnamed or (
+            f"There is no stack {self.stack_name} in {self.region} that was ever complete and is Baton's."
+        )
 
     @cached_property
     def listed(self) -> list[Mapping[str, Any]]:
@@ -169,8 +197,8 @@ class Account:
 
     @property
     def made(self) -> list[Mapping[str, Any]]:
-        """CloudFormation's summaries of what the stack has made and not deleted."""
-        return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") != "DELETE_COMPLETE"]
+        """CloudFormation's summaries of what the stack has made, and neither deleted nor let go."""
+        return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") not in _NO_MORE]
 
     @cached_property
     def resources(self) -> Mapping[str, str]:

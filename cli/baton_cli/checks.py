@@ -183,18 +183,21 @@ def _missing(patient: Patient, check: str, missing: Missing) -> Finding:
         text = f"The stack has no {name}, so another version of the template made it, or it is being made."
         return _updated(patient, Finding(check, UNKNOWN, text, patient.deploy()))
     named, status = f"{name} ({missing.physical_id})", patient.table_status
+    if name in patient.under_way:
+        return Finding(check, UNKNOWN, f"{named} is not there while CloudFormation makes or changes it.")
     if missing.going:
-        text = f"{named} is being deleted, which lasts until its runs have ended: somebody deleted it. {_MAKES_AGAIN}"
-        return _updated(patient, Finding(check, WRONG, text, patient.make_again_after(missing.physical_id)))
+        text = f"{named} is being deleted, which lasts until its runs have ended: somebody deleted it."
+        mend = patient.make_again_after(missing.physical_id)
+        return _updated(patient, Finding(check, WRONG, text, mend), _MAKES_AGAIN)
     if name == "Table" and status == "CREATING":
-        text = f"{named} is being made, or restored. {_MAKES_AGAIN}"
-        return _updated(patient, Finding(check, UNKNOWN, text, patient.make_again()))
+        text = f"{named} is being made, or restored."
+        return _updated(patient, Finding(check, UNKNOWN, text, patient.make_again()), _MAKES_AGAIN)
     if name == "Table" and status not in ("", "DELETING"):
         return _unread(patient, check, named, status)
-    text = f"{named} does not exist any more: somebody deleted it. {_MAKES_AGAIN}"
+    text = f"{named} does not exist any more: somebody deleted it."
     # Without the rows nobody knows what the runs under way have made.
-    text = f"{text} {_BRINGS_BACK}" if status in ("", "DELETING") else text
-    return _updated(patient, Finding(check, WRONG, text, patient.make_again()))
+    promise = f"{_MAKES_AGAIN} {_BRINGS_BACK}" if status in ("", "DELETING") else _MAKES_AGAIN
+    return _updated(patient, Finding(check, WRONG, text, patient.make_again()), promise)
 
 
 def _unread(patient: Patient, check: str, named: str, status: str) -> Finding:
@@ -204,15 +207,19 @@ def _unread(patient: Patient, check: str, named: str, status: str) -> Finding:
     return Finding(check, UNKNOWN, f"{named} could not be read, and is {status}; look again.", patient.look_again)
 
 
-def _updated(patient: Patient, finding: Finding) -> Finding:
-    """Return what an update mends, which has to wait where CloudFormation takes none."""
-    if patient.status == CLEANING_UP:
-        wait = f"aws cloudformation wait stack-update-complete {patient.this_stack}"
-        return dataclasses.replace(finding, mend=f"{wait} && {finding.mend}")
-    if patient.status in TAKES_UPDATE:
-        return finding
-    text = f"{finding.detail} The stack takes no update while it is {patient.status}: mend the stack first."
-    return Finding(finding.check, UNKNOWN, text)
+def _updated(patient: Patient, finding: Finding, promise: str = "") -> Finding:
+    """Return what an update mends, which has to wait where CloudFormation takes none.
+
+    ``promise``: what is said of the command, where there is one.
+    """
+    if patient.status not in (*TAKES_UPDATE, CLEANING_UP):
+        text = f"{finding.detail} The stack takes no update while it is {patient.status}: mend the stack first."
+        return Finding(finding.check, UNKNOWN, text)
+    promised = dataclasses.replace(finding, detail=f"{finding.detail} {promise}".rstrip())
+    if patient.status != CLEANING_UP:
+        return promised
+    wait = f"aws cloudformation wait stack-update-complete {patient.this_stack}"
+    return dataclasses.replace(promised, mend=f"{wait} && {finding.mend}")
 
 
 def _look_at(patient: Patient, check: str, logical_id: str, look: Callable[[str], T]) -> T | Finding:
@@ -337,7 +344,7 @@ def check_runs(patient: Patient) -> Iterator[Finding]:
 
 
 def check_bucket(patient: Patient) -> Iterator[Finding]:
-    """The run bucket tells EventBridge of uploads and keeps versions."""
+    """The run bucket tells the EventBridge of the stack's region of uploads, and keeps versions."""
     bucket, s3 = patient.outputs["RunBucketName"], patient.client("s3")
     try:
         present = s3.get_bucket_notification_configuration(Bucket=bucket)
@@ -346,6 +353,11 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
             raise
         yield _no_bucket(patient, bucket)
         return
+    place = _place_of(patient, bucket)
+    if place:
+        yield place
+        if place.state == WRONG:
+            return
     # The call replaces the whole configuration, so that of others in the bucket is given again.
     whole = {k: v for k, v in present.items() if k != "ResponseMetadata"} | {"EventBridgeConfiguration": {}}
     yield judge(
@@ -363,6 +375,25 @@ def check_bucket(patient: Patient) -> Iterator[Finding]:
         f"{bucket} keeps no versions: an overwritten upload could be read for another.",
         f"aws s3api put-bucket-versioning --bucket {bucket} {patient.here} --versioning-configuration Status=Enabled",
     )
+
+
+def _place_of(patient: Patient, bucket: str) -> Finding | None:
+    """Say that a bucket that the stack has not made is in another region, or that this cannot be seen."""
+    if not patient.parameters.get("ExistingBucketName"):
+        return None
+    try:
+        region = patient.client("s3").head_bucket(Bucket=bucket).get("BucketRegion", "")
+    except ClientError as error:
+        text = f"These credentials cannot see in which region {bucket} is (s3:ListBucket): {error}"
+        return Finding("bucket", UNKNOWN, text)
+    if region in ("", patient.region):
+        return None
+    # botocore asks S3 in the bucket's own region, so that everything else looks well from here.
+    text = (
+        f"{bucket} is in {region}, and so are the events of its uploads: none starts a run in {patient.region}, "
+        "nor does SageMaker take a bucket of another region."
+    )
+    return _deployed_again(patient, "bucket", WRONG, text, "ExistingBucketName=BUCKET")
 
 
 def _no_bucket(patient: Patient, bucket: str) -> Finding:

@@ -7,6 +7,7 @@ that there is not: so the region is judged before AWS is asked.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,18 +17,35 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,
     HTTPClientError,
+    InvalidChecksumConfigError,
+    InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidRetryConfigurationError,
+    InvalidSTSRegionalEndpointsConfigError,
     LoginError,
     SSOError,
     TokenRetrievalError,
 )
 
-from baton_cli.account import COMMANDS
+from baton_cli.account import COMMANDS, REGION_VARIABLES
 from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, sentence
 from baton_local.regions import partitions, problem_with, regions
 
 _NOBODYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _IN_FILES = frozenset({"", "shared-credentials-file", "config-file"})
+
+_BAD_SETTINGS = (
+    InvalidChecksumConfigError,
+    InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidRetryConfigurationError,
+    InvalidSTSRegionalEndpointsConfigError,
+)
+"""What botocore says of settings, when it makes a client; of an endpoint, or of what is no number, a ValueError."""
+
+_OTHER_VARIABLES = frozenset({*REGION_VARIABLES, "AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
+"""Variables that say where to look and as whom, and whose values may stand in an error about another."""
 
 
 def check_identity(patient: Patient) -> Iterator[Finding]:
@@ -41,12 +59,11 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
     except (ConnectionError, HTTPClientError) as error:
         yield _no_answer(patient, doubt, error)
         return
+    except (*_BAD_SETTINGS, ValueError) as error:
+        yield _bad_setting(str(error))
+        return
     except (ClientError, BotoCoreError) as error:
         yield _bad_credentials(patient, error)
-        return
-    except ValueError as error:
-        # botocore says so of AWS_ENDPOINT_URL, when it makes the client.
-        yield Finding("identity", WRONG, sentence(str(error)), "unset AWS_ENDPOINT_URL AWS_ENDPOINT_URL_STS")
         return
     if doubt:
         yield doubt
@@ -89,6 +106,25 @@ def _no_answer(patient: Patient, doubt: Finding | None, error: Exception) -> Fin
     if doubt:
         return Finding("region", WRONG, f"Nobody answers there. {doubt.detail}", doubt.mend)
     return Finding("identity", UNKNOWN, f"AWS does not answer in {patient.region}: {error}")
+
+
+def _bad_setting(said: str) -> Finding:
+    """Say which setting botocore does not take: that of a variable whose value it names, or one of a file."""
+    variables = [
+        name
+        for name, value in sorted(os.environ.items())
+        if name.startswith("AWS_") and name not in _OTHER_VARIABLES and value and _names(said, value)
+    ]
+    if variables:
+        text, mend = f"botocore does not take {' and '.join(variables)}", f"unset {' '.join(variables)}"
+    else:
+        text = "botocore does not take a setting of your configuration file"
+        mend = '${EDITOR:-vi} "${AWS_CONFIG_FILE:-$HOME/.aws/config}"'
+    return Finding("identity", WRONG, f"{text}: {sentence(said)}", mend)
+
+
+def _names(text: str, word: str) -> bool:
+    return bool(re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\w)", text))
 
 
 def _bad_credentials(patient: Patient, error: Exception) -> Finding:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from baton_cli import data, doctor, drain, local, redrive
+
+_UNREAD = 141
+"""The exit code where nobody reads the output to its end, as head does: a shell's for what SIGPIPE has ended."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,10 +30,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     try:
         code: int = chosen.run(chosen)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        # What is still to be written must not fail at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
     return code
+
+
+def _is_read() -> bool:
+    """Return whether somebody still reads the output, so that it is another pipe that is broken."""
+    try:
+        # An empty line, since what failed before is not always kept to be written again.
+        print(flush=True)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

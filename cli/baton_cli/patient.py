@@ -129,9 +129,14 @@ class Patient(Account):
     def deployed(self) -> bool:
         """Whether there is a whole stack of Baton's, and it can be seen."""
         try:
-            return self.whole and self.of_batons_template
+            return self.whole
         except (ClientError, BotoCoreError):
             return False
+
+    @property
+    def under_way(self) -> set[str]:
+        """The logical ids of what CloudFormation makes, changes or deletes at present."""
+        return {r["LogicalResourceId"] for r in self.made if r.get("ResourceStatus", "").endswith("_IN_PROGRESS")}
 
     @contextmanager
     def resource(self, logical_id: str) -> Iterator[str]:
@@ -157,13 +162,26 @@ class Patient(Account):
         called = {name: version for version, name in _VERSION.findall(self.machine["definition"])}
         with self.resource("LaunchPipelineFunction") as function:
             wanted = called.get(function, function)
-            answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=wanted)
-        return answer
+            try:
+                return self.describe("AWS::Lambda::Function", wanted)
+            except ClientError as error:
+                if not is_gone(error):
+                    raise
+                # Missing is the function itself, or it is there and the version alone is not.
+                self.describe("AWS::Lambda::Function", function)
+                version = f"version {wanted.rpartition(':')[2]} of {function}"
+                raise Missing("LaunchPipelineFunction", version) from error
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of the deployed function that launches pipelines."""
-        return Settings.read({"AWS_REGION": self.region, **self.launcher["Environment"]["Variables"]})
+        """The settings of the deployed function that launches pipelines; raises ClientError where they are hidden."""
+        environment = self.launcher["Environment"]
+        if "Variables" not in environment:
+            # So Lambda answers who may see the function, and not use the key under which its environment is.
+            why = environment["Error"]
+            error: Any = {"Error": {"Code": why["ErrorCode"], "Message": why["Message"]}}
+            raise ClientError(error, "GetFunctionConfiguration")
+        return Settings.read({"AWS_REGION": self.region, **environment["Variables"]})
 
     @cached_property
     def executions(self) -> list[str]:
@@ -260,8 +278,12 @@ class Patient(Account):
 
     def make_again_after(self, machine: str) -> str:
         """Return the command that does the same when the deletion of a state machine is over."""
+        return f"{self.deletion_of(machine)} && {self.make_again()}"
+
+    def deletion_of(self, machine: str) -> str:
+        """Return the command that waits for the end of the deletion of a state machine."""
         look = f"aws stepfunctions describe-state-machine --state-machine-arn {machine} --query status {self.here}"
-        return f"while {look}; do sleep 5; done && {self.make_again()}"
+        return f"while {look}; do sleep 5; done"
 
     def _sam_deploy(self, *parameters: str) -> str:
         overrides = f" --parameter-overrides {' '.join(parameters)}" if parameters else ""

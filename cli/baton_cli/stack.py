@@ -39,6 +39,9 @@ NOT_BEGUN = frozenset({"REVIEW_IN_PROGRESS", "DELETE_COMPLETE"})
 TAKES_UPDATE = (WELL - {CLEANING_UP}) | DEPLOYABLE
 """The statuses in which CloudFormation takes an update."""
 
+_ROLLED_BACK = DEPLOYABLE | {"UPDATE_ROLLBACK_FAILED"}
+"""The statuses to which something that somebody deleted may have led, and in which it is in the way of what is next."""
+
 _MEND_FIRST = "Mend what keeps it first, or the rollback fails again."
 
 _EXPLANATIONS = {
@@ -55,6 +58,9 @@ _EXPLANATIONS = {
 def check_stack(patient: Patient) -> Iterator[Finding]:
     """There is a stack, and its last deployment went well."""
     name = patient.stack_name
+    if patient.misnamed:
+        yield Finding("stack", WRONG, f"{patient.misnamed} {_THOSE}", _list_batons(patient))
+        return
     if patient.stack is None:
         yield Finding("stack", WRONG, f"There is no stack {name} in {patient.region}.", patient.deploy_first())
         return
@@ -67,13 +73,14 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
         return
     failed = _failed(patient, status)
     reasons = [f"{resource}: {sentence(reason)}" for resource, reason in failed.items()]
-    explained = status != "DELETE_FAILED" or bool(failed)
-    gone = _skipped(patient, failed) if status == "UPDATE_ROLLBACK_FAILED" else []
-    parts = [f"{name} is {status}.", *reasons, _EXPLANATIONS.get(status, "") if explained else ""]
-    if gone:
-        parts[-1] = f"Somebody deleted {' and '.join(gone)}: the rollback goes on without, and a change set follows."
-        parts += ["Mend the others first."] if len(gone) < len(failed) else []
-    mend = _roll_back_without(patient, gone) if gone else _mend_stack(patient, status, list(failed))
+    deleted = _deleted(patient, failed) if status in _ROLLED_BACK else []
+    if deleted:
+        skipped = _skippable(failed) if status not in DEPLOYABLE else []
+        explained, mend = _explain_deleted(deleted, skipped), _make_again(patient, status, deleted, skipped)
+    else:
+        explained = _EXPLANATIONS.get(status, "") if status != "DELETE_FAILED" or failed else ""
+        mend = _mend_stack(patient, status, list(failed))
+    parts = [f"{name} is {status}.", *reasons, explained]
     yield Finding("stack", WRONG, " ".join(part for part in parts if part), mend)
 
 
@@ -88,9 +95,16 @@ def _is_foreign(patient: Patient) -> bool:
 
 def _foreign(patient: Patient) -> Finding:
     lacks = f"no output {MACHINE}" if patient.of_batons_template else "not the parameters of Baton's template"
-    text = f"{patient.stack_name} is no stack of Baton's: it has {lacks}. This lists those with an output {MACHINE}."
+    text = f"{patient.stack_name} is no stack of Baton's: it has {lacks}. {_THOSE}"
+    return Finding("stack", WRONG, text, _list_batons(patient))
+
+
+_THOSE = f"This lists those with an output {MACHINE}."
+
+
+def _list_batons(patient: Patient) -> str:
     query = shlex.quote(f"Stacks[?Outputs[?OutputKey=='{MACHINE}']].StackName")
-    return Finding("stack", WRONG, text, f"aws cloudformation describe-stacks --query {query} {patient.here}")
+    return f"aws cloudformation describe-stacks --query {query} {patient.here}"
 
 
 def _failed(patient: Patient, status: str) -> dict[str, str]:
@@ -109,41 +123,65 @@ def _failed(patient: Patient, status: str) -> dict[str, str]:
     }
 
 
-def _skipped(patient: Patient, failed: Mapping[str, str]) -> list[str]:
-    """Return which of the failed resources a rollback must go on without, since somebody deleted them."""
-    return [
-        each["LogicalResourceId"]
-        for each in patient.listed
-        # CloudFormation refuses to skip what was only cancelled because another one failed.
-        if "cancelled" not in failed.get(each["LogicalResourceId"], "cancelled")
-        and _was_deleted(patient, each, failed[each["LogicalResourceId"]])
-    ]
+def _deleted(patient: Patient, failed: Mapping[str, str]) -> list[Missing]:
+    """Return what of the stack somebody has deleted, or is deleting, as far as that can be seen.
+
+    It need not be what failed: a function fails whose role has gone.
+    """
+    try:
+        made = patient.made
+    except (ClientError, BotoCoreError):
+        return []
+    looked = (_look_for(patient, each, failed.get(each["LogicalResourceId"], "")) for each in made)
+    return [missing for missing in looked if missing]
 
 
-def _was_deleted(patient: Patient, summary: Mapping[str, Any], reason: str) -> bool:
-    kind, physical_id = summary.get("ResourceType", ""), summary.get("PhysicalResourceId", "")
-    if kind in DESCRIBED and physical_id:
+def _look_for(patient: Patient, summary: Mapping[str, Any], reason: str) -> Missing | None:
+    """Return that a resource is missing; ``reason`` is why it failed, or empty."""
+    logical_id, physical_id = summary["LogicalResourceId"], summary["PhysicalResourceId"]
+    kind = summary.get("ResourceType", "")
+    if kind in DESCRIBED:
         try:
-            with patient.resource(summary["LogicalResourceId"]):
+            with patient.resource(logical_id):
                 patient.describe(kind, physical_id)
-            return False
+            return None
         except Missing as missing:
-            return not missing.going
+            return missing
         except (ClientError, BotoCoreError):
             pass
     # What cannot be looked at was deleted if CloudFormation has said so.
-    return "HandlerErrorCode: NotFound" in reason
+    return Missing(logical_id, physical_id) if "HandlerErrorCode: NotFound" in reason else None
 
 
-def _roll_back_without(patient: Patient, gone: list[str]) -> str:
-    """Return the command that ends a rollback without what was deleted, and then makes that again."""
+def _skippable(failed: Mapping[str, str]) -> list[str]:
+    """Return the failed resources that a rollback may go on without.
+
+    CloudFormation refuses to skip what was only cancelled because another one failed.
+    """
+    return [logical_id for logical_id, reason in failed.items() if "cancelled" not in reason]
+
+
+def _explain_deleted(deleted: list[Missing], skipped: list[str]) -> str:
+    names = " and ".join(missing.logical_id for missing in deleted)
+    lasting = [f"{missing.logical_id} is only gone when its runs have ended." for missing in deleted if missing.going]
+    without = f"the rollback goes on without {' and '.join(skipped)}, and then " if skipped else ""
+    text = f"Somebody deleted {names}: {without}a change set makes all of it as the template has it"
+    return " ".join([f"{text}, and takes back whatever else was changed by hand.", *lasting])
+
+
+def _make_again(patient: Patient, status: str, deleted: list[Missing], skipped: list[str]) -> str:
+    """Return the command that ends a rollback that failed, or deploys after one that did not, and makes all again.
+
+    The change set comes before a deployment, which would fail for want of what was deleted; it goes by what there is,
+    so it also puts right what the rollback has skipped.
+    """
     target = patient.this_stack
-    steps = (
-        f"aws cloudformation continue-update-rollback {target} --resources-to-skip {' '.join(gone)}",
-        f"aws cloudformation wait stack-rollback-complete {target}",
-        patient.make_again(),
-    )
-    return " && ".join(steps)
+    wait = [patient.deletion_of(missing.physical_id) for missing in deleted if missing.going]
+    if status in DEPLOYABLE:
+        return " && ".join([*wait, patient.make_again(), patient.deploy()])
+    skip = f" --resources-to-skip {' '.join(skipped)}" if skipped else ""
+    back = f"aws cloudformation continue-update-rollback {target}{skip}"
+    return " && ".join([*wait, back, f"aws cloudformation wait stack-rollback-complete {target}", patient.make_again()])
 
 
 def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:

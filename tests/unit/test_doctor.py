@@ -33,6 +33,7 @@ from baton_cli.checks import examine
 from baton_cli.configurations import Configurations
 from baton_cli.main import main, parser
 from baton_cli.patient import DESCRIBED, OK, UNKNOWN, WRONG, Finding, Patient
+from baton_local.cloudformation.templates import load
 from baton_local.server import free_port
 from tests.support.aws_command import AwsCommand
 from tests.support.aws_fake import FakeAws, refusal
@@ -224,16 +225,31 @@ def test_a_healthy_account_has_no_complaint(aws: FakeAws) -> None:
     assert not any(finding.mend for finding in findings)
 
 
-@pytest.mark.parametrize("region", [REGION, "eu-wset-1"])
-def test_a_stacks_name_stays_one_word_of_every_command(aws: FakeAws, region: str) -> None:
-    aws.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack does not exist")
-    patient = Patient(aws, region, "my; stack", doctor.packaged(), origin=Origin("--region"), configurations=SAMCONFIG)
-    mends = [finding.mend for finding in examine(patient) if "my; stack" in finding.mend]
-    assert mends
+def test_a_stacks_name_stays_one_word_of_every_command(aws: FakeAws) -> None:
+    """Also one that no stack can have, which is found only where the region is good."""
+    patient = Patient(
+        aws, "eu-wset-1", "my; stack", doctor.packaged(), origin=Origin("--region"), configurations=SAMCONFIG
+    )
+    mends = [*(finding.mend for finding in examine(patient)), patient.look_again, patient.deploy_first()]
     for mend in mends:
         words = shlex.split(mend)
         assert words[words.index("--stack-name") + 1] == "my; stack"
         assert "--config-env" not in words or words[words.index("--config-env") + 1] == "my; stack"
+
+
+@pytest.mark.parametrize("name", ["baton_prod", "my; stack", "1st", "-x", "", "bäton", "b" * 129, "baton\n"])
+def test_a_name_that_no_stack_can_have_is_found_before_cloudformation_is_asked(aws: FakeAws, name: str) -> None:
+    findings = list(examine(Patient(aws, REGION, name, doctor.packaged())))
+    finding = the(findings, "stack", WRONG)
+    assert finding.detail.startswith(f"{name!r} can be no stack's name: ")
+    assert AwsCommand(finding.mend).operation == "describe_stacks"
+    assert {each.state for each in findings if each != finding} == {OK}
+    assert aws.called("cloudformation.describe_stacks") == []
+
+
+@pytest.mark.parametrize("name", ["b" * 128, "B-1", f"arn:aws-cn:cloudformation:{REGION}:{ACCOUNT}:stack/b/1a-2b"])
+def test_a_stack_may_be_given_by_its_name_or_its_id(aws: FakeAws, name: str) -> None:
+    assert the(list(examine(Patient(aws, REGION, name, doctor.packaged()))), "stack", OK)
 
 
 def test_the_plan_tells_what_costs(aws: FakeAws) -> None:
@@ -368,6 +384,17 @@ def test_what_the_credentials_may_not_see_is_unknown_and_the_rest_is_seen(
     assert "not authorized" in the(findings, check, UNKNOWN).detail
     assert WRONG not in {finding.state for finding in findings}
     assert len([finding for finding in findings if finding.state == OK]) >= 12
+
+
+def test_an_environment_that_the_credentials_may_not_decrypt_is_unknown(aws: FakeAws) -> None:
+    error = {"ErrorCode": "AccessDeniedException", "Message": "Lambda was unable to decrypt the variables."}
+    aws.answers["lambda.get_function_configuration"] = {"Environment": {"Error": error}}
+    findings = look(aws)
+    for check in ("cluster", "kfp"):
+        detail = the(findings, check, UNKNOWN).detail
+        assert detail.startswith("These credentials cannot look: ")
+        assert detail.endswith("Lambda was unable to decrypt the variables.")
+    assert WRONG not in {finding.state for finding in findings}
 
 
 def test_a_service_that_cannot_be_reached_is_unknown(aws: FakeAws) -> None:
@@ -549,6 +576,8 @@ def test_what_was_deleted_is_made_again_only_where_the_stack_takes_an_update(
     else:
         assert (finding.state, finding.mend) == (UNKNOWN, "")
         assert finding.detail.endswith(f"no update while it is {status}: mend the stack first.")
+        assert "The command" not in finding.detail
+        assert "restores the table" not in finding.detail
         assert the(look(aws), "stack", WRONG).mend
 
 
@@ -612,6 +641,28 @@ def test_what_else_somebody_deleted_is_named_and_made_again(aws: FakeAws, logica
     assert " --deployment-mode REVERT_DRIFT " in finding.mend
 
 
+MADE_BY_SAM = {
+    "AWS::Serverless::Function": "AWS::Lambda::Function",
+    "AWS::Serverless::StateMachine": "AWS::StepFunctions::StateMachine",
+}
+"""What AWS::Serverless makes of the template's types."""
+
+
+def test_of_the_templates_things_none_of_the_types_that_are_looked_for_is_left_out(aws: FakeAws) -> None:
+    template = load((ROOT / "template.yaml").read_text("utf-8"))
+    kinds = {name: MADE_BY_SAM.get(each["Type"], each["Type"]) for name, each in template["Resources"].items()}
+    wanted = {name for name, kind in kinds.items() if kind in checks.OTHERS and name not in DELETED}
+    assert {"CleanUpRole", "JanitorFunction", "OutcomeQueue", "Topic", "CleanUpRunMachine"} <= wanted
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries += [
+        {"LogicalResourceId": name, "PhysicalResourceId": f"the-{name}", "ResourceType": kinds[name]} for name in wanted
+    ]
+    for kind, _, code in OTHERS.values():
+        aws.answers[".".join(DESCRIBED[kind][:2])] = refusal(code)
+    found = {each.detail.partition(" (")[0] for each in look(aws) if each.check == "resources"}
+    assert found == wanted
+
+
 def test_who_may_not_look_for_some_things_sees_the_others(aws: FakeAws) -> None:
     with_others(aws)
     gone_only(aws, "Topic")
@@ -621,13 +672,38 @@ def test_who_may_not_look_for_some_things_sees_the_others(aws: FakeAws) -> None:
     assert the(findings, "resources", WRONG).detail.startswith("Topic (")
 
 
-def test_what_cloudformation_has_deleted_itself_is_not_missed(aws: FakeAws) -> None:
-    """It still lists what the last template no longer has."""
+def summary_of(aws: FakeAws, logical_id: str) -> dict[str, Any]:
+    """Return what CloudFormation lists of a resource."""
     summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    [summary] = [each for each in summaries if each["LogicalResourceId"] == logical_id]
+    found: dict[str, Any] = summary
+    return found
+
+
+@pytest.mark.parametrize("status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"])
+@pytest.mark.parametrize("logical_id", ["Topic", "TrainingJobRule"])
+def test_what_cloudformation_is_at_work_on_nobody_has_deleted(aws: FakeAws, logical_id: str, status: str) -> None:
+    """CloudFormation knows a topic's ARN, or a rule's name, before there is one."""
+    with_others(aws)
+    summary_of(aws, logical_id)["ResourceStatus"] = status
+    stack_of(aws).update(StackStatus="UPDATE_IN_PROGRESS")
+    well = look(aws)
+    if logical_id in OTHERS:
+        gone_only(aws, logical_id)
+    else:
+        delete(aws, logical_id)
+    [finding] = [each for each in look(aws) if each not in well]
+    assert finding.detail.startswith(f"{logical_id} (")
+    assert finding.detail.endswith(") is not there while CloudFormation makes or changes it.")
+    assert (finding.state, finding.mend) == (UNKNOWN, "")
+
+
+@pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
+def test_what_cloudformation_has_deleted_or_left_itself_is_not_missed(aws: FakeAws, status: str) -> None:
+    """It still lists what the last template no longer has."""
     with_others(aws)
     for logical_id in ("TrainingJobRule", "StartRunRole"):
-        [summary] = [each for each in summaries if each["LogicalResourceId"] == logical_id]
-        summary["ResourceStatus"] = "DELETE_COMPLETE"
+        summary_of(aws, logical_id)["ResourceStatus"] = status
     delete(aws, "TrainingJobRule")
     gone_only(aws, "StartRunRole")
     findings = look(aws)
@@ -680,16 +756,69 @@ def test_what_several_checks_need_is_made_again_once(aws: FakeAws) -> None:
     ]
 
 
+def without(aws: FakeAws, logical_id: str) -> None:
+    """Let the stack never have had something."""
+    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
+    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != logical_id]
+
+
+def test_a_table_that_the_stack_never_had_is_not_restored(aws: FakeAws) -> None:
+    without(aws, "Table")
+    delete(aws, "TrainingJobRule")
+    finding = the(look(aws), "rule", WRONG)
+    assert " create-change-set " in finding.mend
+    assert "restore" not in f"{finding.mend} {finding.detail}"
+
+
+def test_of_a_function_of_which_a_version_alone_is_gone_that_is_told(aws: FakeAws) -> None:
+    well = aws.answers["lambda.get_function_configuration"]
+
+    def answer(FunctionName: str) -> Any:
+        if FunctionName == CALLED:
+            raise refusal("ResourceNotFoundException")
+        return well
+
+    aws.answers["lambda.get_function_configuration"] = answer
+    finding = the(look(aws), "cluster", WRONG)
+    assert finding.detail.startswith("LaunchPipelineFunction (version 7 of baton-launch) does not exist any more: ")
+    assert " create-change-set " in finding.mend
+
+
 def test_a_bucket_of_ones_own_that_is_gone_is_replaced(aws: FakeAws) -> None:
     delete(aws, "RunBucket")
-    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
-    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "RunBucket"]
+    without(aws, "RunBucket")
     assert the(look(aws), "bucket", WRONG).mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
 
 
+def own_bucket_in(aws: FakeAws, answer: Any) -> None:
+    """Let the run bucket be one that the stack has not made, and S3 answer who asks for it."""
+    stack_of(aws)["Parameters"] = parameters(ExistingBucketName="run-bucket")
+    aws.answers["s3.head_bucket"] = answer
+
+
+@pytest.mark.parametrize("region", [REGION, "us-east-1"])
+def test_a_bucket_of_ones_own_must_be_in_the_stacks_region(aws: FakeAws, region: str) -> None:
+    """botocore follows S3 to the bucket's own region, whose EventBridge is another."""
+    own_bucket_in(aws, {"BucketRegion": region})
+    assert {each.state for each in look(aws, region)} == {OK}
+    own_bucket_in(aws, {"BucketRegion": "eu-central-1"})
+    findings = look(aws, region)
+    finding = the(findings, "bucket", WRONG)
+    assert finding.detail.startswith("run-bucket is in eu-central-1, ")
+    assert f" none starts a run in {region}, " in finding.detail
+    assert finding.mend.endswith(" --parameter-overrides ExistingBucketName=BUCKET")
+    assert not {"notifications", "versions"} & {each.check for each in findings}
+
+
+def test_where_a_bucket_is_may_not_be_seen_and_the_rest_of_it_is(aws: FakeAws) -> None:
+    own_bucket_in(aws, refusal("403", "Forbidden"))
+    findings = look(aws)
+    assert "in which region run-bucket is (s3:ListBucket): " in the(findings, "bucket", UNKNOWN).detail
+    assert {"notifications", "versions"} <= {each.check for each in findings if each.state == OK}
+
+
 def test_what_the_stack_never_had_is_deployed(aws: FakeAws) -> None:
-    summaries = aws.answers["cloudformation.list_stack_resources"]["StackResourceSummaries"]
-    summaries[:] = [each for each in summaries if each["LogicalResourceId"] != "OutcomeQueueMapping"]
+    without(aws, "OutcomeQueueMapping")
     finding = the(diagnose(aws), "queue mapping", UNKNOWN)
     assert finding.detail.startswith("The stack has no OutcomeQueueMapping, ")
     assert finding.mend == DEPLOY
@@ -993,6 +1122,13 @@ def test_a_deletion_whose_failures_cannot_be_seen_shows_its_events(aws: FakeAws)
     assert steps_of(the(look(aws), "stack", WRONG).mend) == ["describe_stack_events"]
 
 
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
+def test_a_rollback_whose_failures_cannot_be_seen_leads_on_all_the_same(aws: FakeAws, status: str) -> None:
+    aws.answers["cloudformation.list_stack_resources"] = refusal("AccessDenied")
+    stack_of(aws).update(StackStatus=status)
+    assert steps_of(the(look(aws), "stack", WRONG).mend) == LEADS_ON[status]
+
+
 def test_a_rollback_that_failed_says_what_keeps_it(aws: FakeAws) -> None:
     failed_ones(aws, "UPDATE_FAILED")
     stack_of(aws).update(StackStatus="UPDATE_ROLLBACK_FAILED")
@@ -1018,6 +1154,10 @@ def rollback_failed(aws: FakeAws, **reasons: str) -> None:
             each.update(ResourceStatus="UPDATE_FAILED", ResourceStatusReason=reasons[each["LogicalResourceId"]])
 
 
+MADE_AGAIN = ["change_set_create_complete", "execute_change_set", "stack_update_complete"]
+"""How the command ends that makes again what was deleted."""
+
+
 @pytest.mark.parametrize("logical_id", DELETED)
 def test_a_rollback_goes_on_without_what_was_deleted_which_is_then_made_again(aws: FakeAws, logical_id: str) -> None:
     delete(aws, logical_id)
@@ -1028,29 +1168,75 @@ def test_a_rollback_goes_on_without_what_was_deleted_which_is_then_made_again(aw
     assert AwsCommand(back).parameters["ResourcesToSkip"] == [logical_id]
     assert AwsCommand(wait).operation == "stack_rollback_complete"
     assert ("restore-table-from-backup" in finding.mend) == (logical_id == "Table")
-    assert steps_of(" && ".join(others[-3:])) == [
-        *("change_set_create_complete", "execute_change_set", "stack_update_complete"),
-    ]
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
     assert "Mend " not in finding.detail
 
 
-def test_a_rollback_skips_only_what_was_deleted_and_failed_for_that(aws: FakeAws) -> None:
-    """CloudFormation refuses to skip what was cancelled; and what is there can be mended."""
+def test_a_rollback_that_failed_for_want_of_something_else_goes_on_and_it_is_made_again(aws: FakeAws) -> None:
+    """A function cannot be changed whose role has gone, and the role itself has not failed."""
+    with_others(aws)
+    gone_only(aws, "StartRunRole")
+    rollback_failed(aws, StartRunFunction="The role defined for the function cannot be assumed by Lambda.")
+    finding = the(look(aws), "stack", WRONG)
+    back, wait, *others = finding.mend.split(" && ")
+    assert AwsCommand(back).parameters["ResourcesToSkip"] == ["StartRunFunction"]
+    assert AwsCommand(wait).operation == "stack_rollback_complete"
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
+    assert "Somebody deleted StartRunRole: the rollback goes on without StartRunFunction, and then " in finding.detail
+    assert "Mend " not in finding.detail
+
+
+def test_a_rollback_without_a_failure_that_is_shown_goes_on_before_what_was_deleted_is_made_again(
+    aws: FakeAws,
+) -> None:
     delete(aws, "TrainingJobRule")
-    aws.answers["lambda.get_event_source_mapping"] = refusal("AccessDenied")
-    rollback_failed(
-        aws,
-        TrainingJobRule="Rule baton-TrainingJobRule-1A does not exist",
-        UploadRule="HandlerErrorCode: NotFound, of its target",
-        RunBucketPolicy="The bucket is no more (HandlerErrorCode: NotFound)",
-        OutcomeQueueMapping="Not there (HandlerErrorCode: NotFound)",
+    rollback_failed(aws)
+    back, *others = the(look(aws), "stack", WRONG).mend.split(" && ")
+    assert "ResourcesToSkip" not in AwsCommand(back).parameters
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
+
+
+@pytest.mark.parametrize("status", sorted(stack.DEPLOYABLE))
+def test_what_was_deleted_is_made_again_before_the_next_deployment(aws: FakeAws, status: str) -> None:
+    """Which would fail as the last one did, and its rollback too."""
+    with_others(aws)
+    gone_only(aws, "StartRunRole")
+    stack_of(aws).update(StackStatus=status)
+    finding = the(look(aws), "stack", WRONG)
+    assert steps_of(finding.mend.partition(" && ")[2]) == ["create_change_set", *MADE_AGAIN, BUILD, DEPLOYED]
+    assert " Somebody deleted StartRunRole: a change set makes all of it as the template has it, " in finding.detail
+
+
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
+def test_a_state_machine_that_is_being_deleted_is_neither_skipped_nor_made_again_before_it_has_gone(
+    aws: FakeAws, status: str
+) -> None:
+    aws.answers["stepfunctions.describe_state_machine"]["status"] = "DELETING"
+    rollback_failed(aws, TrainingRunMachine="State Machine is being deleted")
+    stack_of(aws).update(StackStatus=status)
+    finding = the(look(aws), "stack", WRONG)
+    first, *others = finding.mend.split(" && ")
+    assert AwsCommand(first.removeprefix("while ").removesuffix("; do sleep 5; done")).operation == (
+        "describe_state_machine"
     )
+    assert any(part.startswith("aws cloudformation execute-change-set ") for part in others)
+    assert "TrainingRunMachine is only gone when its runs have ended." in finding.detail
+
+
+def test_a_rollback_skips_all_that_failed_where_something_is_gone_but_what_was_cancelled(aws: FakeAws) -> None:
+    """CloudFormation refuses to skip that; and who may not look believes what CloudFormation says."""
+    aws.answers["lambda.get_event_source_mapping"] = refusal("AccessDenied")
+    reasons = {
+        "UploadRule": "HandlerErrorCode: NotFound, of its target",
+        "RunBucketPolicy": "The bucket is no more (HandlerErrorCode: NotFound)",
+        "OutcomeQueueMapping": "Not there (HandlerErrorCode: NotFound)",
+        "TrainingJobRule": "Resource update cancelled",
+    }
+    rollback_failed(aws, **reasons)
     finding = the(look(aws), "stack", WRONG)
     skipped = AwsCommand(finding.mend.partition(" && ")[0]).parameters["ResourcesToSkip"]
-    assert sorted(skipped) == ["OutcomeQueueMapping", "RunBucketPolicy", "TrainingJobRule"]
-    assert "Mend the others first." in finding.detail
-    rollback_failed(aws, TrainingJobRule="Resource update cancelled")
-    assert "TrainingJobRule" not in the(look(aws), "stack", WRONG).mend
+    assert sorted(skipped) == ["OutcomeQueueMapping", "RunBucketPolicy", "UploadRule"]
+    assert "Somebody deleted OutcomeQueueMapping and RunBucketPolicy: " in finding.detail
 
 
 def heeded_by(service: str, waiter: str) -> dict[str, str]:
@@ -1435,10 +1621,43 @@ def test_a_wrong_region_is_mended_with_the_options_that_were_given(aws: FakeAws)
     assert finding.mend.endswith("--region eu-west-1 --kfp-url http://kfp:80 --cluster 'c 1'")
 
 
-def test_an_endpoint_that_is_no_address_is_told(aws: FakeAws) -> None:
-    aws.answers["sts.get_caller_identity"] = ValueError("Invalid endpoint: foo")
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "foo", "Invalid endpoint: foo."),
+        ("AWS_ENDPOINT_URL_STS", "foo", "Invalid endpoint: foo."),
+        ("AWS_MAX_ATTEMPTS", "x", "invalid literal for int() with base 10: 'x'."),
+        ("AWS_MAX_ATTEMPTS", "-1", 'Value provided to "max_attempts": -1 must be '),
+        ("AWS_RETRY_MODE", "foo", 'Invalid value provided to "mode": "foo" must be one of: '),
+        ("AWS_DEFAULTS_MODE", "foo", "Client configured with invalid defaults mode: foo. "),
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "foo", "Unsupported configuration value "),
+        ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "foo", "The configured value 'foo' "),
+    ],
+)
+def test_a_variable_that_botocore_does_not_take_is_no_matter_of_the_credentials(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(variable, value)
+    aws.answers["sts.get_caller_identity"] = lambda: boto3.Session(region_name=REGION).client("sts")
     [finding] = look(aws)
-    assert (finding.check, finding.state, finding.detail) == ("identity", WRONG, "Invalid endpoint: foo.")
+    assert (finding.check, finding.state, finding.mend) == ("identity", WRONG, f"unset {variable}")
+    assert finding.detail.startswith(f"botocore does not take {variable}: {said}")
+
+
+@pytest.mark.parametrize("setting", ["retry_mode = foo", "max_attempts = x", "endpoint_url = foo"])
+def test_a_setting_of_a_file_that_botocore_does_not_take_is_changed_there(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\n{setting}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    aws.answers["sts.get_caller_identity"] = lambda: boto3.Session(region_name=REGION).client("sts")
+    [finding] = look(aws)
+    assert finding.detail.startswith("botocore does not take a setting of your configuration file: ")
+    assert finding.mend == '${EDITOR:-vi} "${AWS_CONFIG_FILE:-$HOME/.aws/config}"'
 
 
 @pytest.mark.parametrize("deployed", [True, False])
@@ -2037,6 +2256,26 @@ def test_json_says_the_same(command: FakeAws, capsys: pytest.CaptureFixture[str]
     assert main(["doctor", "--region", REGION, "--json"]) == 1
     said = [Finding(**entry) for entry in json.loads(capsys.readouterr().out)]
     assert said == list(examine(Patient(command, REGION, "baton", doctor.packaged(), configurations=SAMCONFIG)))
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_has_seen_enough_is_no_error(options: list[str]) -> None:
+    call = [sys.executable, "-m", "baton_cli.main", "doctor", "--region", "nowhere", *options]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_options: Any) -> list[Finding]:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(doctor, "_look", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["doctor"])
 
 
 def lines_of(command: FakeAws, capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -78,7 +78,10 @@ def aws(executions: Executions) -> FakeAws:
     stack = {
         "StackStatus": "CREATE_COMPLETE",
         "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()],
-        "Parameters": [{"ParameterKey": "RunPrefix", "ParameterValue": "bt-"}],
+        "Parameters": [
+            {"ParameterKey": "KfpMode", "ParameterValue": "direct"},
+            {"ParameterKey": "RunPrefix", "ParameterValue": "bt-"},
+        ],
     }
     summaries = [{"LogicalResourceId": k, "PhysicalResourceId": v} for k, v in resources.items()]
     return FakeAws(
@@ -432,3 +435,26 @@ def test_a_stack_that_is_taken_apart_is_left_to_doctor(
     said = capsys.readouterr().err
     assert f"The stack baton in {REGION} is {status}. " in said
     assert f".venv/bin/baton doctor --stack-name baton --region {REGION}" in said
+
+
+@pytest.mark.parametrize("verb", ["drain", "redrive"])
+def test_a_stack_of_others_is_left_alone_though_it_has_an_output_of_the_same_name(
+    command: FakeAws, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    theirs = command.answers["cloudformation.describe_stacks"]["Stacks"][0]
+    theirs["Parameters"] = [{"ParameterKey": "RunPrefix", "ParameterValue": "bt-"}]
+    theirs["Outputs"] = [{"OutputKey": "StateMachineArn", "OutputValue": MACHINE}]
+    command.answers["cloudformation.list_stack_resources"] = {"StackResourceSummaries": []}
+    assert main([verb, "--region", REGION]) == 2
+    said = f"baton: There is no stack baton in {REGION} that was ever complete and is Baton's.\n"
+    assert capsys.readouterr().err == said
+    assert {operation for operation, _ in command.calls} == {"cloudformation.describe_stacks"}
+
+
+@pytest.mark.parametrize("verb", ["drain", "redrive"])
+def test_a_name_that_no_stack_can_have_is_refused_with_what_names_are(
+    command: FakeAws, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    command.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "1 validation error detected")
+    assert main([verb, "--region", REGION, "--stack-name", "baton_prod"]) == 2
+    assert capsys.readouterr().err.startswith("baton: 'baton_prod' can be no stack's name: that has letters, ")
