@@ -169,6 +169,21 @@ def test_each_event_passes_exactly_the_rule_that_it_should(name: str) -> None:
     assert matching(EVENTS[name], rules_for(EVENTS[name])) == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_pattern_names_the_sources_and_types_of_the_events_that_it_is_for_and_no_others(name: str) -> None:
+    pattern = RULES[name]["EventPattern"]
+    events = [EVENTS[event] for event, rule in RULE_OF.items() if rule == name]
+    assert set(pattern) == {"source", "detail-type", "detail"}
+    assert sorted(pattern["source"]) == sorted({event["source"] for event in events})
+    assert sorted(pattern["detail-type"]) == sorted({event["detail-type"] for event in events})
+
+
+@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("field", ["source", "detail-type"])
+def test_no_rule_lets_a_like_event_of_another_source_or_type_through(name: str, field: str) -> None:
+    assert matching({**EVENTS[name], field: "of.another"}, rules_for(EVENTS[name])) == []
+
+
 @pytest.mark.parametrize("name", [name for name, rule in RULE_OF.items() if rule not in (None, UPLOAD, ENDED)])
 def test_a_stack_of_another_prefix_sees_none_of_a_runs_events(name: str) -> None:
     assert matching(EVENTS[name], rules(prefix="ml-")) == []

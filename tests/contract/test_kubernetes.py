@@ -61,8 +61,26 @@ def test_the_service_account_is_the_one_that_the_stack_trusts() -> None:
     trusted = str(template()["Resources"]["PipelineRole"]["Properties"]["AssumeRolePolicyDocument"])
     assert f'"${{OidcProvider}}:aud": ["{audience}", "sts.${{AWS::URLSuffix}}"]' in trusted
     binding = of_kind("service-account.yaml", "RoleBinding")
-    assert binding["subjects"][0]["name"] == name
-    assert binding["subjects"][0]["namespace"] == binding["metadata"]["namespace"] == plain["metadata"]["namespace"]
+    namespace = plain["metadata"]["namespace"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
+
+
+@pytest.mark.parametrize(
+    ("file", "role"), [("service-account.yaml", "pipeline-runner"), ("kfp-proxy-access.yaml", "baton-kfp-proxy")]
+)
+def test_a_binding_gives_one_role_of_the_namespace(file: str, role: str) -> None:
+    api_group = "rbac.authorization.k8s.io"
+    assert of_kind(file, "RoleBinding")["roleRef"] == {"apiGroup": api_group, "kind": "Role", "name": role}
+
+
+def test_nothing_else_in_the_cluster_is_given_rights() -> None:
+    kinds = [f"{name.rpartition('-')[0]} {manifest['kind']}" for name, manifest in MANIFESTS.items()]
+    giving = [kind for kind in kinds if not kind.endswith(" ServiceAccount")]
+    assert giving == [
+        "kfp-proxy-access.yaml Role",
+        "kfp-proxy-access.yaml RoleBinding",
+        "service-account.yaml RoleBinding",
+    ]
 
 
 def test_the_proxy_role_allows_the_clients_path_and_nothing_else() -> None:
@@ -82,6 +100,7 @@ def test_the_proxy_role_allows_the_clients_path_and_nothing_else() -> None:
 def test_the_proxy_role_is_bound_to_a_group_that_access_entries_may_name() -> None:
     binding = of_kind("kfp-proxy-access.yaml", "RoleBinding")
     group = binding["subjects"][0]["name"]
+    assert binding["subjects"] == [{"apiGroup": binding["roleRef"]["apiGroup"], "kind": "Group", "name": group}]
     assert binding["roleRef"]["name"] == of_kind("kfp-proxy-access.yaml", "Role")["metadata"]["name"]
     # https://docs.aws.amazon.com/eks/latest/userguide/creating-access-entries.html reserves these beginnings.
     assert not group.startswith(("system:", "eks:", "aws:", "amazon:", "iam:"))

@@ -141,7 +141,10 @@ class Stage:
 
     @contextlib.contextmanager
     def without_hourly_rounds(self) -> Iterator[None]:
-        """Keep the janitor's schedule, an hour of which is seconds here, from doing what a test is to see done."""
+        """Keep the janitor's schedule, an hour of which is seconds here, from doing what a test is to see done.
+
+        A round that is under way goes on, so this is to begin before the run of which the test is.
+        """
         with self.without_rule("JanitorRule"):
             yield
 

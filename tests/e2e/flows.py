@@ -204,19 +204,26 @@ class Flows:
             assert (result.status, result.leftovers) == ("FAILED", [])
 
     def clean_up_that_cannot(self) -> None:
-        """SageMaker refuses a deletion for good: the topic is told, and the janitor finishes once it may again."""
-        self.stage.sagemaker_faults(
-            refuse={"DeleteModel": {"code": "AccessDeniedException", "message": "An SCP says no."}},
-        )
-        run, execution, run_id = self._started()
-        self.stage.wait_for_state(execution, "Smoke-test endpoint")
+        """SageMaker refuses a deletion for good: the topic is told, and the janitor finishes once it may again.
+
+        A round of the schedule's would take the run's turn, which it has once in an hour. And SageMaker throttles for a
+        while in between, so that no clean-up that a late event starts finishes before the janitor has found the run.
+        """
         with self.stage.without_hourly_rounds():
+            self._refuse_to_delete_models("AccessDeniedException", "An SCP says no.")
+            run, execution, run_id = self._started()
+            self.stage.wait_for_state(execution, "Smoke-test endpoint")
             self.stepfunctions.stop_execution(executionArn=execution)
             run.wait_for_sweep(execution)
-            self.stage.sagemaker_faults()
+            assert "FAILED" in run.sweeps(execution).values()
+            self._refuse_to_delete_models("ThrottlingException", "Rate exceeded")
             assert self.deployment.leftovers() != []
             assert run_id in [started["run_id"] for started in self.stage.make_janitors_round()["started"]]
+            self.stage.sagemaker_faults()
             self._nothing_is_left()
+
+    def _refuse_to_delete_models(self, code: str, message: str) -> None:
+        self.stage.sagemaker_faults(refuse={"DeleteModel": {"code": code, "message": message}})
 
     # --- what starts nothing, or comes too late -----------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from baton_local.deployment import STACK, Deployment, repository
 from tests.e2e.conftest import Stage, succeeded
 from tests.e2e.flows import Flows
 from tests.support import key_policy
-from tests.support.permissions import Document, Mutation, Reasons, Recording, counts_for
+from tests.support.permissions import Document, Mutation, Reasons, Recording, as_list, counts_for
 from tests.support.strangers import PLACES, Strange, allowed, strange, widened
 from tools.lint.iam import expanded, statements
 
@@ -63,16 +63,32 @@ BEYOND = {
         for folder in folders
     },
     **{
+        f"CleanUpRole s3:{action} s3: more in {name}": _SWEEP
+        for action, folders in {
+            "AbortMultipartUpload": ["tuning"],
+            "DeleteObjectVersion": ["data", "input", "tuning"],
+        }.items()
+        for folder in folders
+        for name in (f"/*{folder}/", f"/{folder}*/")
+    },
+    **{
         f"SageMakerRole s3:GetObject s3: a run's {folder}/": _READ_BACK
         for folder in ("predictions", "report", "tuning")
+    },
+    **{
+        f"SageMakerRole s3:GetObject s3: more in {name}": _READ_BACK
+        for folder in ("data", "input", "model")
+        for name in (f"/*{folder}/", f"/{folder}*/")
     },
 }
 """What is a stranger's and allowed all the same, and why."""
 _NOBODY = "Nobody asks for it in the embedded cloud: see permissions_reasons.toml."
 UNSEEN = {
     "SageMakerRole/PullBuiltInImages: bound resource": _NOBODY,
+    "SageMakerRole/PullBuiltInImages: bound names like repository/kmeans": _NOBODY,
     "SageMakerRole/WriteJobMetrics: bound StringLike cloudwatch:namespace": _NOBODY,
     "FunctionPolicy/WriteLogs: bound resource": _NOBODY,
+    "FunctionPolicy/WriteLogs: bound names like log-group:/aws/lambda/baton:*": _NOBODY,
 }
 """Bounds that nothing recorded runs into, and why; tests/contract/test_roles.py knows what they must be."""
 BY_THE_CLUSTER = ("EksProxyPolicy", "KmsPolicy", "OutputKeyPolicy")
@@ -233,7 +249,12 @@ def test_each_bound_that_is_taken_away_is_noticed(recording: Recording) -> None:
 
 
 def _noticed(recording: Recording, asked: list[Strange], mutation: Mutation) -> bool:
-    concerned = [one for one in asked if counts_for(mutation.document, one.caller, one.question)]
+    actions = as_list(mutation.statement["Action"])
+    concerned = [
+        one
+        for one in asked
+        if one.question.action in actions and counts_for(mutation.document, one.caller, one.question)
+    ]
     others = tuple(d for d in recording.documents if d is not mutation.document)
     return bool(allowed(recording, concerned, (*others, mutation.replacement)) - set(BEYOND))
 

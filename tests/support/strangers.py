@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from baton_local.iam.evaluator import Caller, Question
+from tests.support import look_alikes
+from tests.support.look_alikes import kind_of
 from tests.support.permissions import Document, Mutation, Recording, as_list
 
 STRANGER = "a-strangers"
@@ -42,7 +44,7 @@ class Strange:
         return (self.caller.role_arn or self.caller.arn).rpartition("/")[2].removeprefix("baton-").partition("-")[0]
 
     def __str__(self) -> str:
-        return f"{self.who} {self.question.action} {_kind(self.question.resource)}: {self.what}"
+        return f"{self.who} {self.question.action} {kind_of(self.question.resource)}: {self.what}"
 
 
 def strange(recording: Recording) -> Iterator[Strange]:
@@ -55,6 +57,34 @@ def strange(recording: Recording) -> Iterator[Strange]:
                 seen.add(key)
                 yield found
     yield from _in_other_places(recording)
+    yield from _alike(recording)
+
+
+def _alike(recording: Recording) -> Iterator[Strange]:
+    """Yield questions about what has a like name: of each role and action, and each shape of a name, once.
+
+    Whether an object's version is named makes no difference to whose bucket it may be in.
+    """
+    asked = {
+        (caller.role_arn or caller.arn, question.action, look_alikes.shape_of(question.resource)): (caller, question)
+        for caller, question in recording.asked
+        if question.resource.startswith("arn:")
+    }
+    own = {(who, action.removesuffix("Version"), look_alikes.name_of(shape)) for who, action, shape in asked}
+    things = _things(recording)
+    for (who, action, _shape), (caller, question) in asked.items():
+        for what, resource in look_alikes.longer(question.resource, STRANGER):
+            yield Strange(caller, f"more in {what}", replace(question, resource=resource))
+        for resource in look_alikes.siblings(question.resource, things):
+            if (who, action.removesuffix("Version"), look_alikes.name_of(resource)) not in own:
+                yield Strange(caller, "a sibling's", replace(question, resource=resource))
+
+
+def _things(recording: Recording) -> list[str]:
+    """Return what the recording shows of the stack's things: what was asked of, who asked, and what machines run."""
+    asked_of = {question.resource for _caller, question in recording.asked}
+    executions = {resource.replace(":stateMachine:", ":execution:") for resource in asked_of}
+    return sorted(asked_of | executions | {caller.role_arn for caller, _question in recording.asked if caller.role_arn})
 
 
 def _in_other_places(recording: Recording) -> Iterator[Strange]:
@@ -110,6 +140,7 @@ def widened(recording: Recording) -> Iterator[Mutation]:
             if statement.get("Resource", "*") != "*" and not document.resources:
                 yield _wider(document, index, "resource", {"Resource": "*"})
                 yield from _wider_in_the_bucket(document, index, statement)
+                yield from _looser(document, index, statement)
             for operator, block in statement.get("Condition", {}).items():
                 for key in block:
                     yield _wider(document, index, f"{operator} {key}", _without(statement, operator, key))
@@ -126,6 +157,15 @@ def _wider_in_the_bucket(document: Document, index: int, statement: Any) -> Iter
         for wider in {f"{bucket}/*", f"{bucket}/{run}" if run.startswith("runs/") else resource} - {resource}:
             rest = [wider if one == resource else one for one in resources]
             yield _wider(document, index, f"{key} as {wider.partition('/')[2]}", {"Resource": rest})
+
+
+def _looser(document: Document, index: int, statement: Any) -> Iterator[Mutation]:
+    """Yield each pattern with one more ``*`` at each place in what is fixed of its name."""
+    resources = as_list(statement["Resource"])
+    for resource in resources:
+        for _place, looser in look_alikes.longer(resource, "*"):
+            rest = [looser if one == resource else one for one in resources]
+            yield _wider(document, index, f"names like {resource.split(':', 5)[5]}", {"Resource": rest})
 
 
 def _without(statement: Any, operator: str, key: str) -> dict[str, Any]:
@@ -168,15 +208,6 @@ def _of_a_stranger(question: Question) -> str:
         cut = min(place for place in (rest.find("/"), rest.find(":")) if place >= 0)
         changed = f"{rest[: cut + 1]}{STRANGER}-{rest[cut + 1 :].lstrip('/')}"
     return ":".join([*parts[:5], changed])
-
-
-def _kind(resource: str) -> str:
-    """Return a resource's service and type, such as ``sagemaker/endpoint``; of an object and of a bucket ``s3``."""
-    parts = resource.split(":", 5)
-    if len(parts) < 6 or parts[2] == "s3":
-        return "s3" if len(parts) == 6 else resource
-    kind = re.match(r"([a-zA-Z-]+)[/:]", parts[5])
-    return f"{parts[2]}/{kind[1]}" if kind else parts[2]
 
 
 def _keys(question: Question) -> Iterator[tuple[str, str | list[str], bool]]:
