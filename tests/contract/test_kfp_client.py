@@ -4,14 +4,13 @@ import base64
 import datetime
 import hashlib
 import hmac
-import ipaddress
 import json
 import os
 import socket
 import ssl
 import time
 from contextlib import contextmanager, suppress
-from threading import Thread
+from threading import Thread, current_thread
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import boto3
@@ -167,6 +166,45 @@ def test_a_connection_that_is_cut_leaves_a_launch_uncertain(fake, answer):
         launch(fast(port))
     assert len(posts) == 1
     assert len(fake.runs) == 1
+
+
+def test_a_launch_travels_on_a_connection_of_its_own(fake):
+    """One that went stale while the sandbox slept would make the answer uncertain."""
+    connections = {}
+
+    def noting(method, target, headers, body):
+        # The server has a thread for each connection.
+        connections.setdefault(current_thread(), []).append(f"{method} {urlsplit(target).path.removeprefix(API)}")
+        return fake.answer(method, target, headers, body)
+
+    with serving(noting) as port:
+        launch(fast(port))
+    before, launched = connections.values()
+    assert len(before) > 1
+    assert launched == ["POST /runs"]
+
+
+@pytest.mark.parametrize("answer", [(0, {}, b""), (503, {"Retry-After": "0"}, b""), (302, {"Location": "/"}, b"")])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_transport_repeats_nothing(method, answer):
+    asked = []
+    with serving(lambda *request: asked.append(request) or answer) as port, suppress(Unanswered):
+        Transport(f"http://localhost:{port}").send(Request(method, "/", {}))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(20, 5), (2, 2)])
+def test_a_connection_must_come_about_soon(monkeypatch, seconds, limit):
+    waits = []
+
+    def silent(self, address):
+        waits.append(self.gettimeout())
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket.socket, "connect", silent)
+    with pytest.raises(Unreached, match="timed out"):
+        Transport("http://127.0.0.1:1").send(Request("GET", "/", {}, seconds=seconds))
+    assert waits == [limit]
 
 
 def test_a_launch_that_is_answered_too_late_is_uncertain(fake, monkeypatch):
@@ -372,7 +410,7 @@ def test_a_token_from_the_secret_reaches_the_server(fake):
 
 
 class Authority:
-    """A certificate authority, and a server certificate of it for localhost."""
+    """A certificate authority, and server certificates of it."""
 
     def __init__(self):
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -383,10 +421,10 @@ class Authority:
     def pem(self):
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def server_context(self, folder):
+    def server_context(self, folder, host="localhost"):
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        certificate = self._signed(name, key.public_key(), ca=False)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        certificate = self._signed(name, key.public_key(), ca=False, host=host)
         file = folder / "server.pem"
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -396,9 +434,9 @@ class Authority:
         context.load_cert_chain(file)
         return context
 
-    def _signed(self, name, public_key, ca):
+    def _signed(self, name, public_key, ca, host="localhost"):
         now = datetime.datetime.now(datetime.UTC)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(host)]
         usage = x509.KeyUsage(
             digital_signature=True,
             content_commitment=False,
@@ -522,11 +560,27 @@ def test_a_namespace_without_rights_is_refused(fake, authority, clients, tmp_pat
             through_eks(clients, kfp_namespace="other").get_run("r")
 
 
-def test_a_server_of_another_authority_is_not_trusted(fake, authority, clients, tmp_path):
-    context = Authority().server_context(tmp_path)
-    with serving(ApiServer(fake).answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+def test_a_server_that_the_system_trusts_is_not_the_clusters(fake, clients, tmp_path, monkeypatch):
+    systems = Authority()
+    trusted = tmp_path / "system.pem"
+    trusted.write_bytes(systems.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    context = systems.server_context(tmp_path)
+    with serving(fake.answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        direct = connect(settings_of(kfp_url=f"https://localhost:{port}"), lambda name: None)
+        assert direct.get_run("none") is None
+        fake.requests.clear()
         clients["eks"].port = port
         with pytest.raises(KfpMisconfigured, match="TLS connection"):
+            through_eks(clients).get_run("r")
+    assert fake.requests == []
+
+
+def test_a_server_of_the_authority_with_another_name_is_not_the_clusters(fake, authority, clients, tmp_path):
+    context = authority.server_context(tmp_path, host="kubelet.internal")
+    with serving(fake.answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        clients["eks"].port = port
+        with pytest.raises(KfpMisconfigured, match=r"TLS connection .*localhost"):
             through_eks(clients).get_run("r")
     assert fake.requests == []
 

@@ -387,7 +387,7 @@ def test_a_secret_of_another_form_is_told_without_showing_it(text):
     assert not text or text not in str(error.value)
 
 
-def test_a_secret_is_read_again_after_a_while_and_after_a_401():
+def test_a_secret_is_read_again_after_a_while():
     now = [0.0]
     secrets = Secrets('{"token": "old"}')
     access = SecretAccess(secrets, "arn", clock=lambda: now[0])
@@ -397,6 +397,8 @@ def test_a_secret_is_read_again_after_a_while_and_after_a_401():
     now[0] = SECRET_SECONDS
     access.headers()
     assert secrets.read == 2
+    # docs/security.md promises five minutes.
+    assert 60 <= SECRET_SECONDS <= 5 * 60
 
 
 def login_page(status):
@@ -486,7 +488,8 @@ def test_an_eks_token_is_kept_until_shortly_before_it_expires(sts):
     now[0] = EKS_TOKEN_SECONDS
     access.headers()
     assert len(made) == 2
-    assert EKS_TOKEN_SECONDS < 15 * 60 - 60
+    # The cluster takes it for 15 minutes, by its own clock.
+    assert 12 * 60 <= EKS_TOKEN_SECONDS < 15 * 60 - 60
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
