@@ -4,14 +4,13 @@ import base64
 import datetime
 import hashlib
 import hmac
-import ipaddress
 import json
 import os
 import socket
 import ssl
 import time
 from contextlib import contextmanager, suppress
-from threading import Thread
+from threading import Thread, current_thread
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import boto3
@@ -169,6 +168,45 @@ def test_a_connection_that_is_cut_leaves_a_launch_uncertain(fake, answer):
     assert len(fake.runs) == 1
 
 
+def test_a_launch_travels_on_a_connection_of_its_own(fake):
+    """One that went stale while the sandbox slept would make the answer uncertain."""
+    connections = {}
+
+    def noting(method, target, headers, body):
+        # The server has a thread for each connection.
+        connections.setdefault(current_thread(), []).append(f"{method} {urlsplit(target).path.removeprefix(API)}")
+        return fake.answer(method, target, headers, body)
+
+    with serving(noting) as port:
+        launch(fast(port))
+    before, launched = connections.values()
+    assert len(before) > 1
+    assert launched == ["POST /runs"]
+
+
+@pytest.mark.parametrize("answer", [(0, {}, b""), (503, {"Retry-After": "0"}, b""), (302, {"Location": "/"}, b"")])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_transport_repeats_nothing(method, answer):
+    asked = []
+    with serving(lambda *request: asked.append(request) or answer) as port, suppress(Unanswered):
+        Transport(f"http://localhost:{port}").send(Request(method, "/", {}))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(20, 5), (2, 2)])
+def test_a_connection_must_come_about_soon(monkeypatch, seconds, limit):
+    waits = []
+
+    def silent(self, address):
+        waits.append(self.gettimeout())
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket.socket, "connect", silent)
+    with pytest.raises(Unreached, match="timed out"):
+        Transport("http://127.0.0.1:1").send(Request("GET", "/", {}, seconds=seconds))
+    assert waits == [limit]
+
+
 def test_a_launch_that_is_answered_too_late_is_uncertain(fake, monkeypatch):
     monkeypatch.setattr(client_module, "POST_SECONDS", 0.3)
 
@@ -183,16 +221,138 @@ def test_a_launch_that_is_answered_too_late_is_uncertain(fake, monkeypatch):
     assert len(fake.runs) == 1
 
 
-def test_an_answer_that_drips_is_given_up():
-    clock = iter(range(0, 10_000, 10))
+@contextmanager
+def talking(talk, wrap=lambda connection: connection):
+    """Serve one connection by a function that takes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-    def large(*_):
-        return 200, {"Content-Type": "application/json"}, b" " * 1_000_000
+        def serve():
+            connection, _ = listener.accept()
+            with suppress(OSError), connection, wrap(connection) as server:
+                talk(server)
 
-    with serving(large) as port:
-        transport = Transport(f"http://localhost:{port}", clock=lambda: float(next(clock)))
-        with pytest.raises(Unanswered, match="too long"):
-            transport.send(Request("GET", "/", {}, seconds=15))
+        Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def dripping(beginning, drop):
+    """Begin an answer, and go on with it drop by drop for three seconds."""
+
+    def talk(connection):
+        connection.recv(65536)
+        connection.sendall(beginning)
+        for _ in range(60):
+            connection.sendall(drop)
+            time.sleep(0.05)
+
+    return talk
+
+
+def stalling(before, answer):
+    """Answer late, and then no more."""
+
+    def talk(connection):
+        connection.recv(65536)
+        time.sleep(before)
+        connection.sendall(answer)
+        connection.recv(1)
+
+    return talk
+
+
+def reading_slowly(connection):
+    while all(connection.recv(16 * 1024) for _ in range(5)):
+        time.sleep(0.05)
+
+
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n"
+
+
+@pytest.mark.parametrize(
+    ("talk", "seconds"),
+    [
+        (stalling(0, b""), 0.3),
+        (stalling(0.9, BEGUN + b"\r\n"), 1.0),
+        (dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), 0.3),
+        (dripping(BEGUN, b"X-More: 1\r\n"), 0.3),
+        (dripping(BEGUN + b"X-More: ", b"1"), 0.3),
+        (dripping(BEGUN + b"\r\n", b" "), 0.3),
+    ],
+    ids=["silent", "body that stalls", "100 Continue for ever", "headers", "one header", "body"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_exchange_ends_in_time_whatever_the_server_does(authority, tmp_path, talk, seconds, scheme):
+    with over(scheme, authority, tmp_path, talk) as transport:
+        error, took = given_up(transport, Request("GET", "/", {}, seconds=seconds))
+    assert error.startswith("ReadTimeoutError: ")
+    assert took < seconds + 0.6
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_request_that_the_server_takes_too_slowly_is_given_up(authority, tmp_path, scheme):
+    with over(scheme, authority, tmp_path, reading_slowly) as transport:
+        error, took = given_up(transport, Request("POST", "/", {}, b" " * 20_000_000, seconds=0.3))
+    assert "TimeoutError" in error
+    assert took < 1.5
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_upload_has_the_exchanges_time_and_not_only_the_connections(authority, tmp_path, monkeypatch, scheme):
+    monkeypatch.setattr("baton.kfp.transport._CONNECT_SECONDS", 0.2)
+
+    def pausing(connection):
+        time.sleep(0.5)
+        left = len(body)
+        while left > 0:
+            left -= len(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.recv(1)
+
+    body = b" " * 20_000_000
+    with over(scheme, authority, tmp_path, pausing) as transport:
+        assert transport.send(Request("POST", "/", {}, body, seconds=10)).body == b"{}"
+
+
+def given_up(transport, request):
+    """Return what is said of an exchange that comes to nothing, and how many seconds it took."""
+    began = time.monotonic()
+    with pytest.raises(Unanswered) as caught:
+        transport.send(request)
+    return str(caught.value), time.monotonic() - began
+
+
+@contextmanager
+def over(scheme, authority, folder, talk):
+    """Make a transport to a server that talks as it is told."""
+    context = authority.server_context(folder)
+    secured = {"https": lambda connection: context.wrap_socket(connection, server_side=True)}
+    with talking(talk, secured.get(scheme, lambda connection: connection)) as port:
+        pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cadata=authority.pem.decode()))
+        yield Transport(f"{scheme}://localhost:{port}", pool)
+
+
+def test_a_connection_that_is_used_again_has_the_new_exchanges_time():
+    with serving(lambda *_: as_json({})) as port:
+        transport = Transport(f"http://localhost:{port}")
+        transport.send(Request("GET", "/", {}, seconds=0.3))
+        time.sleep(0.4)
+        assert transport.send(Request("GET", "/", {}, seconds=5)).status == 200
+
+
+def test_nothing_is_sent_where_the_time_is_up_once_the_connection_is_there(monkeypatch):
+    asked = []
+    connect = socket.socket.connect
+
+    def slowly(self, address):
+        time.sleep(0.4)
+        connect(self, address)
+
+    with serving(lambda *request: asked.append(request) or as_json({})) as port:
+        monkeypatch.setattr(socket.socket, "connect", slowly)
+        with pytest.raises(Unreached, match="too late"):
+            Transport(f"http://localhost:{port}").send(Request("POST", "/", {}, b"x", seconds=0.3))
+        monkeypatch.undo()
+    assert asked == []
 
 
 def test_an_answer_without_end_is_given_up(monkeypatch):
@@ -250,7 +410,7 @@ def test_a_token_from_the_secret_reaches_the_server(fake):
 
 
 class Authority:
-    """A certificate authority, and a server certificate of it for localhost."""
+    """A certificate authority, and server certificates of it."""
 
     def __init__(self):
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -261,10 +421,10 @@ class Authority:
     def pem(self):
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def server_context(self, folder):
+    def server_context(self, folder, host="localhost"):
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        certificate = self._signed(name, key.public_key(), ca=False)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        certificate = self._signed(name, key.public_key(), ca=False, host=host)
         file = folder / "server.pem"
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -274,9 +434,9 @@ class Authority:
         context.load_cert_chain(file)
         return context
 
-    def _signed(self, name, public_key, ca):
+    def _signed(self, name, public_key, ca, host="localhost"):
         now = datetime.datetime.now(datetime.UTC)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(host)]
         usage = x509.KeyUsage(
             digital_signature=True,
             content_commitment=False,
@@ -400,11 +560,27 @@ def test_a_namespace_without_rights_is_refused(fake, authority, clients, tmp_pat
             through_eks(clients, kfp_namespace="other").get_run("r")
 
 
-def test_a_server_of_another_authority_is_not_trusted(fake, authority, clients, tmp_path):
-    context = Authority().server_context(tmp_path)
-    with serving(ApiServer(fake).answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+def test_a_server_that_the_system_trusts_is_not_the_clusters(fake, clients, tmp_path, monkeypatch):
+    systems = Authority()
+    trusted = tmp_path / "system.pem"
+    trusted.write_bytes(systems.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    context = systems.server_context(tmp_path)
+    with serving(fake.answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        direct = connect(settings_of(kfp_url=f"https://localhost:{port}"), lambda name: None)
+        assert direct.get_run("none") is None
+        fake.requests.clear()
         clients["eks"].port = port
         with pytest.raises(KfpMisconfigured, match="TLS connection"):
+            through_eks(clients).get_run("r")
+    assert fake.requests == []
+
+
+def test_a_server_of_the_authority_with_another_name_is_not_the_clusters(fake, authority, clients, tmp_path):
+    context = authority.server_context(tmp_path, host="kubelet.internal")
+    with serving(fake.answer, lambda s: context.wrap_socket(s, server_side=True)) as port:
+        clients["eks"].port = port
+        with pytest.raises(KfpMisconfigured, match=r"TLS connection .*localhost"):
             through_eks(clients).get_run("r")
     assert fake.requests == []
 

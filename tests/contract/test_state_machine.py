@@ -15,7 +15,7 @@ from baton.errors import BatonError, all_errors, retryable_errors
 from baton.payloads import execution_of, moment
 from baton.things import KINDS
 from tests.e2e.test_aborts import STOPPED_IN
-from tests.support.playing import chosen, parameters
+from tests.support.playing import chosen, ended, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = sorted((ROOT / "statemachine").glob("*.asl.json"))
@@ -133,6 +133,39 @@ def test_a_success_looks_again_where_it_was_redriven_after_its_receipt_and_only_
 def test_a_failure_never_looks_again(receipt: Any) -> None:
     value = {"verdict": {"status": "FAILED"}, "receipt": receipt}
     assert chosen(TRAINING_RUN["Did the run succeed?"], value, redrive_count=1) == "Run failed"
+
+
+SAID = 'baton-WriteReport lacks a permission: {"a": "s3:PutObject"}'
+REPORTED = json.dumps({"errorMessage": SAID, "errorType": "AccessDenied", "requestId": "4f", "stackTrace": ["  app"]})
+TIMED_OUT = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 300.00 seconds"})
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (REPORTED, SAID),
+        (TIMED_OUT, "Task timed out after 300.00 seconds"),
+        ("plain words", "plain words"),
+        ("", ""),
+        ('{"of": "something else"}', '{"of": "something else"}'),
+        (REPORTED[:-20], REPORTED[:-20]),
+    ],
+    ids=["exception", "time-out", "words", "nothing", "other JSON", "cut JSON"],
+)
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_without_a_report_the_cause_is_a_sentence_all_the_same(cause: str, told: str, failed_before: bool) -> None:
+    failure = {"Error": "Mine", "Cause": cause}
+    other = {"Error": "Other", "Cause": "not this one"}
+    value = (
+        {"failure": failure, "report_failure": other} if failed_before else {"failure": None, "report_failure": failure}
+    )
+    verdict = notified(value)["verdict"]
+    assert verdict == {"status": "FAILED", "error": "Mine", "cause": told, "report": None, "output": None}
+
+
+def notified(value: Any) -> Any:
+    """Return the state data with which Notify is entered where no report could be written."""
+    return ended(TRAINING_RUN, TRAINING_RUN["Write report"]["Catch"][0]["Next"], "Notify", value)
 
 
 def test_clean_up_and_write_report_know_in_which_redrive_they_are() -> None:

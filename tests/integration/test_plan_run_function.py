@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from baton import clients
-from baton.errors import InvalidInput, RunEnded, TransientAwsError
+from baton.errors import AccessDenied, InvalidInput, RunEnded, TransientAwsError
 from tests.support.functions import REGION, Function, deployed, put, runs
 from tests.support.packaged import packaged_pipelines
 
@@ -129,4 +129,16 @@ def test_an_s3_that_is_busy_is_a_reason_to_try_again(plan_run: Function, monkeyp
 
     monkeypatch.setattr(clients.client("s3"), "head_object", busy)
     with pytest.raises(TransientAwsError):
+        plan_run(planned(dataset=f"s3://baton-runs/{KEY}"))
+
+
+def test_a_data_set_of_the_run_bucket_that_may_not_be_read_names_the_function_and_the_action(
+    plan_run: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(**_: Any) -> None:
+        response: Any = {"Error": {"Code": "403", "Message": "Forbidden"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(response, "HeadObject")
+
+    monkeypatch.setattr(clients.client("s3"), "head_object", forbidden)
+    with pytest.raises(AccessDenied, match=rf"plan_run.* s3:GetObject on s3://baton-runs/{KEY}"):
         plan_run(planned(dataset=f"s3://baton-runs/{KEY}"))

@@ -28,3 +28,10 @@ def test_anything_else_leaves_as_it_is(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, denials_by_name("f"):
         raise error
     assert caught.value is error
+
+
+def test_a_denial_that_aws_does_not_explain_gets_the_functions_name_too() -> None:
+    with pytest.raises(AccessDenied) as caught, denials_by_name("baton-PlanRun"):
+        raise AccessDenied("its role is not authorized to perform: s3:GetObject on s3://b/k")
+    message = "its role is not authorized to perform: s3:GetObject on s3://b/k"
+    assert str(caught.value) == f"baton-PlanRun lacks a permission: {message}"

@@ -1422,7 +1422,7 @@ PRIVATE = {"endpointPublicAccess": False, "endpointPrivateAccess": True}
     [
         (KfpRefused("403"), {}, False, UNKNOWN, ""),
         (KfpUnavailable("Kubeflow Pipelines answered 503: no endpoints"), {}, False, WRONG, RESTART),
-        (KfpUnavailable("Kubeflow Pipelines answered 429: slowly"), {}, False, UNKNOWN, AGAIN),
+        (KfpUnavailable("Kubeflow Pipelines answered 429: slowly", 429), {}, False, UNKNOWN, AGAIN),
         (NO_SERVICE, {}, False, WRONG, "KfpNamespace=NAMESPACE"),
         (KfpMisconfigured(f"{TLS_FAILED} https://x: self-signed certificate."), {}, False, UNKNOWN, AGAIN),
         (KfpMisconfigured(f"{LOGIN_PAGE}: the answer is HTML."), {}, False, WRONG, "KfpMode=direct KfpUrl=URL"),

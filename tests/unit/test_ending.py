@@ -39,6 +39,7 @@ from tests.support.ending_world import (
     Thing,
     refuse,
 )
+from tests.support.logs import warned_of
 
 OTHERS = [
     f"version {LAYOUT.prefix[:-1]}x/data/train_data",
@@ -202,12 +203,15 @@ def test_a_failed_tuning_job_whose_training_jobs_say_no_more_is_told_as_it_is(ch
     assert world.finish()["cause"]["cause"] == f"Tuning {NAMES['tuning']}: {NO_METRIC}"
 
 
-def test_clean_up_ends_without_the_training_jobs_that_it_may_not_list() -> None:
+def test_clean_up_ends_without_the_training_jobs_that_it_may_not_list_and_logs_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     world = EndingWorld()
     world.sagemaker.things["tuning"] = Thing("Failed", reason=NO_METRIC)
     operation = "ListTrainingJobsForHyperParameterTuningJob"
     world.sagemaker.denied[operation] = refuse(operation, "AccessDeniedException", "not authorized")
     assert world.finish()["cause"]["cause"] == f"Tuning {NAMES['tuning']}: {NO_METRIC}"
+    assert warned_of(caplog, "not authorized")
 
 
 def test_the_receipt_has_what_the_first_of_the_steps_noted_of_its_failure() -> None:

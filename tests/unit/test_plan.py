@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baton.catalogue import Catalogue
-from baton.errors import InvalidInput, RunEnded
+from baton.errors import AccessDenied, InvalidInput, RunEnded
 from baton.names import run_id_for
 from baton.payloads import plan_of
 from baton.plan import Execution, Planner
@@ -379,9 +379,19 @@ def test_the_data_set_is_pinned_to_the_version_that_was_seen(world):
     assert world.plan({"dataset": "s3://shared-datasets/a.pkl"})["dataset"]["version_id"] is None
 
 
-def test_a_data_set_that_may_not_be_read_is_told(world):
+def test_a_data_set_of_another_bucket_that_may_not_be_read_is_told(world):
     world.s3.fails_with = client_error("403", 403, "HeadObject")
-    assert world.problems({"dataset": URI}) == [f"dataset: {URI} does not exist, or Baton may not read it"]
+    uri = "s3://shared-datasets/a.pkl"
+    assert world.problems({"dataset": uri}) == [f"dataset: {uri} does not exist, or Baton may not read it"]
+
+
+@pytest.mark.parametrize(
+    ("version", "action"), [({}, "s3:GetObject"), ({"dataset_version": "v1"}, "s3:GetObjectVersion")]
+)
+def test_in_the_run_bucket_which_may_be_listed_a_refusal_is_no_problem_of_the_input(world, version, action):
+    world.s3.fails_with = client_error("403", 403, "HeadObject")
+    with pytest.raises(AccessDenied, match=f"is not authorized to perform: {action} on {re.escape(URI)}"):
+        world.plan({"dataset": URI, **version})
 
 
 def test_a_version_that_cannot_be_one_is_told(world):

@@ -25,6 +25,7 @@ from baton.report.pictures import digit_png
 from baton.report.timeline import Timeline
 from baton.report.write import Writer
 from baton.smoke import run_smoke_test, told_apart
+from tests.support.logs import warned_of
 from tests.support.report_samples import (
     BUCKET,
     EXECUTION,
@@ -343,12 +344,14 @@ def test_everything_that_others_wrote_is_escaped():
     assert evil in read.text
 
 
-def test_a_history_that_may_not_be_read_costs_the_timeline_and_nothing_else():
-    denied = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetExecutionHistory")
+def test_a_history_that_may_not_be_read_costs_the_timeline_and_the_log_says_so(caplog):
+    message = "not authorized to perform: states:GetExecutionHistory"
+    denied = ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, "GetExecutionHistory")
     verdict, document, page = write(MemoryS3(), state(), error=denied)
     assert verdict["status"] == "SUCCEEDED"
     assert document["timeline"] is None
     assert "Timeline" not in Text(page).text
+    assert warned_of(caplog, message)
     throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": "no"}}, "GetExecutionHistory")
     with pytest.raises(ClientError):
         write(MemoryS3(), state(), error=throttled)

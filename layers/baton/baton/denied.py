@@ -28,11 +28,19 @@ def is_denial(error: Exception) -> bool:
 
 @contextmanager
 def denials_by_name(function: str) -> Iterator[None]:
-    """Turn a refusal into AccessDenied, which names the function; AWS's message names the role and the action."""
+    """Turn a refusal into AccessDenied, which names the function; AWS's message names the role and the action.
+
+    An AccessDenied that is raised inside, where AWS says nothing, gets the function's name, too.
+    """
     try:
         yield
+    except AccessDenied as error:
+        raise _by(function, str(error)) from error
     except ClientError as error:
         if is_denial(error):
-            message = error.response["Error"].get("Message", str(error))
-            raise AccessDenied(f"{function} lacks a permission: {message}") from error
+            raise _by(function, error.response["Error"].get("Message", str(error))) from error
         raise
+
+
+def _by(function: str, message: str) -> AccessDenied:
+    return AccessDenied(f"{function} lacks a permission: {message}")

@@ -78,7 +78,15 @@ class AccessDenied(BatonError):
 # --- Kubeflow Pipelines -------------------------------------------------------------------------------------------
 
 
-class KfpRefused(BatonError):
+class Answered(Exception):
+    """What an HTTP answer may stand behind: ``status`` is the answer's, None where there was none."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class KfpRefused(Answered, BatonError):
     """Kubeflow Pipelines answered that the request is wrong or not allowed; the message is its own."""
 
 
@@ -90,7 +98,7 @@ class KfpMisconfigured(BatonError):
     """The configured endpoint is not the Kubeflow Pipelines API (a login page, a wrong path, a bad certificate)."""
 
 
-class KfpUnavailable(BatonError):
+class KfpUnavailable(Answered, BatonError):
     """Kubeflow Pipelines did not answer, or answered 5xx; nothing was changed there."""
 
     retryable = True

@@ -28,7 +28,7 @@ from baton.catalogue import (
     broken_rules,
     did_you_mean,
 )
-from baton.errors import InvalidInput, RunEnded
+from baton.errors import AccessDenied, InvalidInput, RunEnded
 from baton.names import Layout, Names, run_id_for, split_s3_uri, tags_of
 from baton.payloads import execution_of, in_one_line, shown
 from baton.runs import Runs
@@ -139,7 +139,8 @@ class Planner:
     def plan(self, content: Any, execution: Execution) -> dict[str, Any]:
         """Return the plan of an execution and open its run's row; the same execution always gets the same names.
 
-        Raises InvalidInput with every problem of the input, and RunEnded for a redriven execution whose run was ended.
+        Raises InvalidInput with every problem of the input, AccessDenied for a data set of the run bucket that may not
+        be read, and RunEnded for a redriven execution whose run was ended.
         """
         request = _Request(_input_object(content))
         request.only_known(request.content, [*FIELDS, *IGNORED_FIELDS])
@@ -280,7 +281,10 @@ class Planner:
         try:
             head = self._s3.head_object(Bucket=bucket, Key=key, **pinned)
         except ClientError as error:
-            request.problem("dataset", _missing(error, f"s3://{bucket}/{key}", version))
+            uri = f"s3://{bucket}/{key}"
+            if bucket == self._settings.bucket and _status_of(error) == 403:
+                raise AccessDenied(_forbidden(uri, version)) from error
+            request.problem("dataset", _missing(error, uri, version))
             return None
         size, found = head["ContentLength"], head.get("VersionId", "null")
         limit = pipeline.dataset_rules.max_bytes
@@ -358,7 +362,7 @@ def _missing(error: ClientError, uri: str, version: str | None) -> str:
     A HEAD answer has no body, so its error code is the HTTP status; without s3:ListBucket a missing key is a 403:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
     """
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = _status_of(error)
     what = f"the version {version} of {uri}" if version else uri
     if status == 404:
         return f"{what} does not exist"
@@ -367,6 +371,17 @@ def _missing(error: ClientError, uri: str, version: str | None) -> str:
     if status in (400, 405) and version:
         return f"{what} does not exist: no object can have this version, or it is a delete marker"
     raise error
+
+
+def _forbidden(uri: str, version: str | None) -> str:
+    """Say what a 403 means in a bucket that Plan run may list, where a missing object is a 404."""
+    action = "s3:GetObjectVersion" if version else "s3:GetObject"
+    return f"its role is not authorized to perform: {action} on {uri} (or s3:ListBucket, if nothing is there)"
+
+
+def _status_of(error: ClientError) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from baton.denied import is_denial
 from baton.names import TAG_EXPIRES_AT, TAG_RUN_ID, Names
+from baton.observability import logger
 from baton.things import is_not_found
 
 JOBS = ("tuning", "training", "transform")
@@ -136,6 +137,7 @@ class Survey:
             )
         except ClientError as error:
             if is_denial(error) or is_not_found(error):
+                logger.warning("A failed tuning job's training jobs cannot be listed.", extra={"reason": str(error)})
                 return reason
             raise
         for job in answer["TrainingJobSummaries"]:

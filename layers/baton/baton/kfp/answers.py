@@ -7,10 +7,10 @@ the Kubernetes API server's are ``Status`` objects, and whatever stands in front
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from baton.errors import KfpMisconfigured, KfpRefused, KfpUnavailable
+from baton.errors import Answered, KfpMisconfigured, KfpRefused, KfpUnavailable
 from baton.kfp.transport import Answer
 
 LOGIN_PAGE = "You reached the login page, not the API"
@@ -30,12 +30,12 @@ def read_answer(answer: Answer) -> dict[str, Any] | None:
     _require_api(answer)
     content = _json_of(answer)
     if answer.status >= 500 or answer.status in _BUSY:
-        raise KfpUnavailable(f"{_ANSWERED} {answer.status}: {_message(answer, content)}")
+        raise KfpUnavailable(f"{_ANSWERED} {answer.status}: {_message(answer, content)}", answer.status)
     if answer.status == 404:
         _require_own_404(answer, content)
         return None
     if answer.status >= 400:
-        raise KfpRefused(f"{_ANSWERED} {answer.status}: {_message(answer, content)}")
+        raise KfpRefused(f"{_ANSWERED} {answer.status}: {_message(answer, content)}", answer.status)
     if content is None:
         raise KfpMisconfigured(f"{NOT_THE_API}: {_message(answer, content)}")
     return content
@@ -48,16 +48,12 @@ def may_be_for_old_credentials(answer: Answer) -> bool:
 
 def is_busy(error: Exception) -> bool:
     """Return whether an error of ``read_answer`` says that the server asks to be asked later."""
-    return _has_status(error, _BUSY)
+    return isinstance(error, Answered) and error.status in _BUSY
 
 
 def wants_credentials(error: Exception) -> bool:
     """Return whether an error of ``read_answer`` says that the server wants to know who asks, or lets others in."""
-    return isinstance(error, KfpRefused) and _has_status(error, _UNAUTHORIZED)
-
-
-def _has_status(error: Exception, statuses: Iterable[int]) -> bool:
-    return str(error).startswith(tuple(f"{_ANSWERED} {status}:" for status in statuses))
+    return isinstance(error, Answered) and error.status in _UNAUTHORIZED
 
 
 def _require_api(answer: Answer) -> None:

@@ -266,7 +266,7 @@ def _read_launch(answer: Answer) -> dict[str, Any] | None:
 
 def _present(content: dict[str, Any] | None, path: str) -> dict[str, Any]:
     if content is None:
-        raise KfpRefused(f"Kubeflow Pipelines does not find what {path} is about.")
+        raise KfpRefused(f"Kubeflow Pipelines does not find what {path} is about.", 404)
     return content
 
 

@@ -5,14 +5,12 @@ What can go wrong on the way is told apart by the one question that matters to a
 
 from __future__ import annotations
 
-import ssl
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import urllib3
-from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -20,11 +18,10 @@ from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
-    SSLError,
 )
-from urllib3.util.ssl_match_hostname import CertificateError
 
 from baton.errors import KfpMisconfigured
+from baton.kfp.connections import HandshakeFailed, at_most, keep_time
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """The largest answer that is read: a page of runs carries their pipelines' whole definitions."""
@@ -33,24 +30,6 @@ TLS_FAILED = "There is no TLS connection to"
 _CONNECT_SECONDS = 5.0
 _CHUNK_BYTES = 64 * 1024
 _NEVER_ARRIVED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
-
-
-class _HandshakeFailed(HTTPError):
-    """The TLS connection did not come about, so nothing was sent through it."""
-
-
-class _Connection(HTTPSConnection):
-    """Tells a handshake that fails from a TLS error later on, which urllib3 raises as one and the same class."""
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-        except (ssl.SSLError, SSLError, CertificateError) as error:
-            raise _HandshakeFailed(str(error)) from error
-
-
-class _Pool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Connection
 
 
 class Unreached(Exception):
@@ -63,7 +42,10 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent: ``path`` (with its query) stands behind the base URL; ``seconds`` bounds the exchange."""
+    """What is sent: ``path`` (with its query) stands behind the base URL; ``seconds`` bounds the exchange.
+
+    Only a host of many addresses that all stay silent may take longer, 5 s for each; then nothing is sent.
+    """
 
     method: str
     path: str
@@ -104,13 +86,10 @@ class Sends(Protocol):
 class Transport:
     """Sends requests to one server with urllib3."""
 
-    def __init__(
-        self, base_url: str, pool: urllib3.PoolManager | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, base_url: str, pool: urllib3.PoolManager | None = None) -> None:
         self._base_url = base_url.rstrip("/")
         self._pool = pool or urllib3.PoolManager()
-        self._pool.pool_classes_by_scheme = {**self._pool.pool_classes_by_scheme, "https": _Pool}
-        self._clock = clock
+        keep_time(self._pool)
 
     def forget_connections(self) -> None:
         """Close idle connections: one that went stale while the sandbox slept would make an answer uncertain."""
@@ -118,15 +97,10 @@ class Transport:
 
     def send(self, request: Request) -> Answer:
         """Return the server's answer; raise Unreached, Unanswered or KfpMisconfigured."""
-        deadline = self._clock() + request.seconds
         try:
-            response = self._open(request)
-            try:
-                return Answer(
-                    response.status, {k.lower(): v for k, v in response.headers.items()}, self._read(response, deadline)
-                )
-            finally:
-                response.close()
+            with at_most(request.seconds), closing(self._open(request)) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, headers, _body_of(response))
         except HTTPError as error:
             raise self._meaning(error) from error
 
@@ -142,25 +116,23 @@ class Transport:
             preload_content=False,
         )
 
-    def _read(self, response: Any, deadline: float) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := response.read1(_CHUNK_BYTES):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                raise Unanswered(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
-            # A server that sends a byte now and then never runs into the read time-out.
-            if self._clock() > deadline:
-                raise Unanswered("the answer took too long")
-        return b"".join(chunks)
-
     def _meaning(self, error: HTTPError) -> Exception:
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        if isinstance(cause, _HandshakeFailed):
+        if isinstance(cause, HandshakeFailed):
             return KfpMisconfigured(f"{TLS_FAILED} {self._base_url}: {cause}.")
         if isinstance(cause, LocationValueError):
             return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
         if isinstance(cause, _NEVER_ARRIVED):
             return Unreached(str(cause))
         return Unanswered(f"{type(cause).__name__}: {cause}")
+
+
+def _body_of(response: Any) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := response.read1(_CHUNK_BYTES):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise Unanswered(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+    return b"".join(chunks)

@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from baton.names import Layout, run_id_for, split_s3_uri
+from baton.observability import logger
 from baton.report.document import Json, Material, document_of
 from baton.report.links import Console
 from baton.report.page import render
@@ -81,6 +82,7 @@ class Writer:
         except ClientError as error:
             if is_transient(error):
                 raise
+            logger.warning("The history cannot be read, so the report has no timeline.", extra={"reason": str(error)})
             return None
 
     def _smoke_test(self, state: Mapping[str, Any]) -> Json | None:
