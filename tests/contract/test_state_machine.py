@@ -148,9 +148,10 @@ TIMED_OUT = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": "Task t
         ("plain words", "plain words"),
         ("", ""),
         ('{"of": "something else"}', '{"of": "something else"}'),
+        ('{of "errorMessage": the disk}', '{of "errorMessage": the disk}'),
         (REPORTED[:-20], REPORTED[:-20]),
     ],
-    ids=["exception", "time-out", "words", "nothing", "other JSON", "cut JSON"],
+    ids=["exception", "time-out", "words", "nothing", "other JSON", "no JSON", "cut JSON"],
 )
 @pytest.mark.parametrize("failed_before", [False, True])
 def test_without_a_report_the_cause_is_a_sentence_all_the_same(cause: str, told: str, failed_before: bool) -> None:
