@@ -28,7 +28,7 @@ TESTS = Path(__file__).parent
 SHARING = ("e2e", "integration/local")
 """Folders whose modules start servers of their own: each module stays on one worker."""
 
-FIRST = ("stage", "sam", "permissions", "soak", "rendezvous", "command")
+FIRST = ("sam", "second-stage", "stage", "permissions", "soak", "command", "rendezvous")
 """The groups that take longest, so that no worker begins one when the others are done."""
 
 

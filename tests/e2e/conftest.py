@@ -198,7 +198,7 @@ class Stage:
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The shared stage, in a European region."""
+    """The stage that the tests of a worker share, in a European region; two groups of modules have one each."""
     folder = tmp_path_factory.mktemp("stage")
     with EmbeddedCloud(speed=400, cache_dir=repository() / ".cache") as cloud:
         yield Stage(Deployment.make(cloud, "eu-west-1"), folder)

@@ -24,7 +24,7 @@ from baton_local.topic import Topic
 from tests.e2e.conftest import Stage, digits, quick
 from tests.support.pickles import array, with_train
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("second-stage")]
 
 ABSENT = dict.fromkeys(("tuning", "training", "model", "transform", "endpoint"), "Absent")
 DISK = "AlgorithmError: the disk is on fire"

@@ -13,7 +13,7 @@ from baton_local.deployment import STACK
 from tests.e2e.conftest import Stage
 from tests.support.permissions import as_list
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("second-stage")]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from baton_local.run import Result, Run
 from tests.e2e.conftest import Stage, quick, succeeded, wait_until
 from tests.support.kfp_fake import FakeKfp, serving
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("second-stage"), pytest.mark.timeout(600)]
 
 TRAINING_SECONDS = 40
 """Longer than a deployment takes, so that it comes in the middle of the runs."""

@@ -14,7 +14,7 @@ from baton_local.deployment import repository
 from baton_local.run import Run
 from tests.e2e.conftest import QUICK, Stage, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("second-stage")]
 
 OPERATIONS = (repository() / "docs" / "operations.md").read_text("utf-8")
 
