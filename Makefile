@@ -29,7 +29,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Baton needs Python 3.11, 3.12 or 3.13 with its venv module; set PYTHON to one."; exit 1; }
 	@echo "Installing into .venv: this takes a few minutes, once."
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@# setuptools warns of every editable installation, and has no other way to say that it went well.
 	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-build-isolation --no-deps --editable .
