@@ -130,6 +130,8 @@ class _Nursery:
     def _run(self, task: str, standard_input: socket.socket) -> None:
         environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         command = [sys.executable, "-m", "baton_local.sagemaker.worker", task]
+        # Those that have ended are reaped, and forgotten.
+        self._started = [process for process in self._started if process.poll() is None]
         self._started.append(subprocess.Popen(command, stdin=standard_input.fileno(), env=environment))
 
 
@@ -152,6 +154,7 @@ class WorkerPool:
         self._idle: list[Worker] = []
         self._all: list[Worker] = []
         self._nursery = _Nursery()
+        self._closed = False
 
     @contextmanager
     def lease(self, given_up: Callable[[], bool]) -> Iterator[Worker]:
@@ -171,12 +174,13 @@ class WorkerPool:
     def warm(self) -> None:
         """Start a worker that will soon be needed, unless one is idle or there are enough."""
         with self._lock:
-            if not self._idle and len(self._all) < self._size:
+            if not self._closed and not self._idle and len(self._all) < self._size:
                 self._idle.append(self._start())
 
     def close(self) -> None:
-        """Kill every worker."""
+        """Kill every worker, and start no more."""
         with self._lock:
+            self._closed = True
             workers, self._all, self._idle = self._all, [], []
             # First, so that a worker that is yet to be forked needs no waiting for.
             self._nursery.close()
@@ -185,6 +189,8 @@ class WorkerPool:
 
     def _take(self) -> Worker:
         with self._lock:
+            if self._closed:
+                raise WorkerKilledError
             while self._idle:
                 worker = self._idle.pop()
                 if worker.alive():

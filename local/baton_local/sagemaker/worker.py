@@ -207,10 +207,11 @@ def serve(connection: socket.socket) -> NoReturn:
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def listen() -> None:
-        with contextlib.suppress(OSError):
+        try:
             for line in connection.makefile("r"):
                 requests.put(line)
-        os._exit(0)
+        finally:
+            os._exit(0)
 
     def send(message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):

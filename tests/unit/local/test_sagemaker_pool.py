@@ -1,4 +1,4 @@
-"""The processes in which SageMaker's jobs compute, where the system cannot fork what has loaded its libraries."""
+"""The processes in which SageMaker's jobs compute: forks of one, or interpreters of their own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ def test_where_nothing_can_be_forked_a_worker_is_an_interpreter_of_its_own(monke
     monkeypatch.setattr(pool, "_CAN_FORK", False)
     workers = pool.WorkerPool(1)
     with workers.lease(lambda: False) as first:
-        with pytest.raises(pool.JobFailure, match="KeyError"):
-            first.call({"task": "none"}, lambda phase: None)
+        assert answers(first)
         assert first.alive()
         first.kill()
         with pytest.raises(pool.WorkerKilledError):
@@ -21,3 +20,28 @@ def test_where_nothing_can_be_forked_a_worker_is_an_interpreter_of_its_own(monke
         assert second is not first
     workers.close()
     assert not second.alive()
+
+
+@pytest.mark.skipif(not pool._CAN_FORK, reason="only Linux forks what has loaded these libraries")
+def test_workers_outlive_what_forked_them_and_the_next_one_gets_another() -> None:
+    workers = pool.WorkerPool(2)
+    with workers.lease(lambda: False) as first:
+        assert answers(first)
+        [template] = workers._nursery._started
+        template.kill()
+        template.wait()
+        assert answers(first)
+        with workers.lease(lambda: False) as second:
+            assert answers(second)
+        assert [process.poll() for process in workers._nursery._started] == [None]
+    workers.close()
+    with pytest.raises(pool.WorkerKilledError), workers.lease(lambda: False):
+        pass
+    workers.warm()
+    assert workers._nursery._started == []
+
+
+def answers(worker: pool.Worker) -> bool:
+    with pytest.raises(pool.JobFailure, match="KeyError"):
+        worker.call({"task": "none"}, lambda phase: None)
+    return True
