@@ -45,6 +45,14 @@ def longer(resource: str, more: str) -> Iterator[tuple[str, str]]:
             yield f"{fixed[:place]}*{fixed[place:]}", ":".join([*account, "".join(with_more)])
 
 
+def elsewhere(resource: str, places: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield a resource in another region and in another account, as ``places`` has them, where its ARN says either."""
+    fields = resource.split(":", 5)
+    for number, place in enumerate(places, 3):
+        if len(fields) == 6 and fields[number] not in ("", place):
+            yield ("region", "account")[number - 3], ":".join([*fields[:number], place, *fields[number + 1 :]])
+
+
 def siblings(resource: str, others: Iterable[str]) -> Iterator[str]:
     """Yield a resource with the name of each other one of its kind in place of its own."""
     account, pieces = _pieces(resource)

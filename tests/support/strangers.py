@@ -13,6 +13,8 @@ from tests.support.look_alikes import kind_of
 from tests.support.permissions import Document, Mutation, Recording, as_list
 
 STRANGER = "a-strangers"
+ELSEWHERE = ("us-west-1", "999999999999")
+"""A region and an account in which nothing is."""
 RUN_TAG = "baton:run-id"
 _MAKING = ("sagemaker:Create", "sagemaker:AddTags")
 _ENDING = ("sagemaker:Stop", "sagemaker:Delete")
@@ -75,6 +77,8 @@ def _alike(recording: Recording) -> Iterator[Strange]:
     for (who, action, _shape), (caller, question) in asked.items():
         for what, resource in look_alikes.longer(question.resource, STRANGER):
             yield Strange(caller, f"more in {what}", replace(question, resource=resource))
+        for what, resource in look_alikes.elsewhere(question.resource, ELSEWHERE):
+            yield Strange(caller, f"of another {what}", replace(question, resource=resource))
         for resource in look_alikes.siblings(question.resource, things):
             if (who, action.removesuffix("Version"), look_alikes.name_of(resource)) not in own:
                 yield Strange(caller, "a sibling's", replace(question, resource=resource))
@@ -160,10 +164,10 @@ def _wider_in_the_bucket(document: Document, index: int, statement: Any) -> Iter
 
 
 def _looser(document: Document, index: int, statement: Any) -> Iterator[Mutation]:
-    """Yield each pattern with one more ``*`` at each place in what is fixed of its name."""
+    """Yield each pattern with one more ``*``: for its region or account, or at a place in what is fixed of its name."""
     resources = as_list(statement["Resource"])
     for resource in resources:
-        for _place, looser in look_alikes.longer(resource, "*"):
+        for _place, looser in [*look_alikes.longer(resource, "*"), *look_alikes.elsewhere(resource, ("*", "*"))]:
             rest = [looser if one == resource else one for one in resources]
             yield _wider(document, index, f"names like {resource.split(':', 5)[5]}", {"Resource": rest})
 
