@@ -122,8 +122,8 @@ def tree(tmp_path: Path) -> Path:
     programs.mkdir(parents=True)
     (tmp_path / "pipelines").mkdir()
     for name, script in (
-        ("sam", "echo built >> calls; mkdir -p .aws-sam/build; touch .aws-sam/build/template.yaml"),
-        ("python", '[ "$1" = -c ] && echo python3.12 || [ ! -e broken ]'),
+        ("sam", 'echo "sam $@" >> calls; mkdir -p .aws-sam/build; touch .aws-sam/build/template.yaml'),
+        ("python", '[ "$1" = -c ] && echo python3.12 && exit; echo "python $@" >> calls; [ ! -e broken ]'),
     ):
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
@@ -135,7 +135,7 @@ def builds(tree: Path, expect: int = 0) -> int:
     """Run ``make build``; return how often anything was built so far."""
     done = subprocess.run(["make", "build"], cwd=tree, capture_output=True, text=True, check=False)
     assert done.returncode == expect, done.stderr
-    return (tree / "calls").read_text().count("built")
+    return (tree / "calls").read_text().count("sam build")
 
 
 def later(path: Path) -> None:
@@ -161,3 +161,11 @@ def test_a_build_that_failed_half_way_is_made_again(tree: Path) -> None:
     assert builds(tree, expect=2) == 1
     (tree / "broken").unlink()
     assert builds(tree) == 2
+
+
+@pytest.mark.parametrize(("given", "config"), [([], "default"), (["CONFIG=cn"], "cn"), (["CONFIG=prod"], "prod")])
+def test_make_checks_and_deploys_the_configuration_that_is_named(tree: Path, given: list[str], config: str) -> None:
+    subprocess.run(["make", "deploy", *given], cwd=tree, capture_output=True, text=True, check=True)
+    *_, checked, deployed = (tree / "calls").read_text().splitlines()
+    assert checked == f"python -m tools.built_runtime check {config}"
+    assert deployed == f"sam deploy --config-env {config}"
