@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import time
 from contextlib import contextmanager, suppress
 from threading import Thread, current_thread
@@ -644,6 +645,31 @@ def test_a_tls_error_before_anything_was_sent_is_a_wrong_configuration(authority
     with serving(fake.answer, wrap) as port, pytest.raises(KfpMisconfigured, match="TLS connection"):
         trusting(port).create_run("bt-1", "experiment-1", VERSION, {})
     assert fake.requests == []
+
+
+def closing(connection):
+    connection.recv(65536)
+
+
+def resetting(connection):
+    connection.recv(65536)
+    # Closed with a time to linger of nothing, a connection is reset.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def saying_nothing(connection):
+    connection.recv(65536)
+    connection.recv(1)
+
+
+@pytest.mark.parametrize("talk", [closing, resetting, saying_nothing])
+def test_a_handshake_that_is_cut_or_stalls_is_no_connection(trusting, monkeypatch, talk):
+    """Nothing was sent, and the next one may go well: ADR 0006 frees the launch's lease."""
+    monkeypatch.setattr("baton.kfp.transport._CONNECT_SECONDS", 0.3)
+    with talking(talk) as port, pytest.raises(KfpUnavailable, match="The TLS handshake with localhost") as error:
+        trusting(port).create_run("bt-1", "experiment-1", VERSION, {})
+    assert isinstance(error.value.__cause__, Unreached)
+    assert error.value.retryable
 
 
 def test_the_transport_uses_urllib3_2():
