@@ -123,8 +123,14 @@ class Transport:
         if isinstance(cause, LocationValueError):
             return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
         if isinstance(cause, _NEVER_ARRIVED):
-            return Unreached(str(cause))
+            return Unreached(_words(cause))
         return Unanswered(f"{type(cause).__name__}: {cause}")
+
+
+def _words(error: HTTPError) -> str:
+    """Return what urllib3 says of a connection that did not come about, without the connection's own name."""
+    connection = getattr(error, "conn", None)
+    return str(error.args[-1]).removeprefix(f"{connection}: ")
 
 
 def _body_of(response: Any) -> bytes:
