@@ -44,7 +44,8 @@ class Unanswered(Exception):
 class Request:
     """What is sent: ``path`` (with its query) stands behind the base URL; ``seconds`` bounds the exchange.
 
-    Only a host of many addresses that all stay silent may take longer, 5 s for each; then nothing is sent.
+    Only connecting may take longer, and then nothing is sent: resolving the name takes what the system gives it, and
+    each silent address up to 5 s, as does a TLS handshake that stalls.
     """
 
     method: str
