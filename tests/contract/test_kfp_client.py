@@ -11,7 +11,7 @@ import ssl
 import struct
 import time
 from contextlib import contextmanager, suppress
-from threading import Thread, current_thread
+from threading import Event, Thread, current_thread
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import boto3
@@ -356,10 +356,25 @@ def test_nothing_is_sent_where_the_time_is_up_once_the_connection_is_there(monke
     assert asked == []
 
 
-def test_an_answer_without_end_is_given_up(monkeypatch):
+def test_an_answer_without_end_is_given_up_and_its_connection_closed(monkeypatch):
     monkeypatch.setattr("baton.kfp.transport.MAX_ANSWER_BYTES", 1000)
-    with serving(lambda *_: (200, {}, b" " * 200_000)) as port, pytest.raises(Unanswered, match="more than 1000"):
-        Transport(f"http://localhost:{port}").send(Request("GET", "/", {}))
+    ended = Event()
+
+    def endless(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            for _ in range(200):
+                connection.sendall(b" " * 2000)
+                time.sleep(0.02)
+        except ConnectionError:
+            ended.set()
+
+    with talking(endless) as port:
+        # A frame of the error that is kept has the response, so that nothing but a call closes it.
+        with pytest.raises(Unanswered, match="more than 1000") as kept:
+            Transport(f"http://localhost:{port}").send(Request("GET", "/", {}))
+        assert ended.wait(3), kept
 
 
 def test_a_redirect_to_a_login_page_is_not_followed():
