@@ -8,9 +8,10 @@ import json
 import os
 import socket
 import ssl
+import struct
 import time
 from contextlib import contextmanager, suppress
-from threading import Thread, current_thread
+from threading import Event, Thread, current_thread
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import boto3
@@ -138,7 +139,7 @@ def fast(port, **options):
 def test_nobody_listening_is_unavailable_and_certain():
     with serving(lambda *_: as_json({})) as port:
         pass
-    with pytest.raises(Unreached):
+    with pytest.raises(Unreached, match=r"^Failed to establish a new connection: \[Errno \d+\] Connection refused$"):
         Transport(f"http://127.0.0.1:{port}").send(Request("GET", "/", {}))
     with pytest.raises(KfpUnavailable, match="did not answer"):
         fast(port).get_run("r")
@@ -202,7 +203,7 @@ def test_a_connection_must_come_about_soon(monkeypatch, seconds, limit):
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(socket.socket, "connect", silent)
-    with pytest.raises(Unreached, match="timed out"):
+    with pytest.raises(Unreached, match=r"^Connection to 127\.0\.0\.1 timed out"):
         Transport("http://127.0.0.1:1").send(Request("GET", "/", {}, seconds=seconds))
     assert waits == [limit]
 
@@ -349,16 +350,31 @@ def test_nothing_is_sent_where_the_time_is_up_once_the_connection_is_there(monke
 
     with serving(lambda *request: asked.append(request) or as_json({})) as port:
         monkeypatch.setattr(socket.socket, "connect", slowly)
-        with pytest.raises(Unreached, match="too late"):
+        with pytest.raises(Unreached, match=r"^Connection to localhost came too late\.$"):
             Transport(f"http://localhost:{port}").send(Request("POST", "/", {}, b"x", seconds=0.3))
         monkeypatch.undo()
     assert asked == []
 
 
-def test_an_answer_without_end_is_given_up(monkeypatch):
+def test_an_answer_without_end_is_given_up_and_its_connection_closed(monkeypatch):
     monkeypatch.setattr("baton.kfp.transport.MAX_ANSWER_BYTES", 1000)
-    with serving(lambda *_: (200, {}, b" " * 200_000)) as port, pytest.raises(Unanswered, match="more than 1000"):
-        Transport(f"http://localhost:{port}").send(Request("GET", "/", {}))
+    ended = Event()
+
+    def endless(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            for _ in range(200):
+                connection.sendall(b" " * 2000)
+                time.sleep(0.02)
+        except ConnectionError:
+            ended.set()
+
+    with talking(endless) as port:
+        # A frame of the error that is kept has the response, so that nothing but a call closes it.
+        with pytest.raises(Unanswered, match="more than 1000") as kept:
+            Transport(f"http://localhost:{port}").send(Request("GET", "/", {}))
+        assert ended.wait(3), kept
 
 
 def test_a_redirect_to_a_login_page_is_not_followed():
@@ -384,7 +400,7 @@ def test_a_storm_of_server_errors_ends_with_the_last_one():
 
 def test_a_host_that_does_not_exist_is_unavailable():
     client = KfpClient(Transport("http://kfp.invalid"), sleep=lambda _: None)
-    with pytest.raises(KfpUnavailable, match="did not answer"):
+    with pytest.raises(KfpUnavailable, match=r"did not answer \S+: Failed to resolve 'kfp\.invalid'"):
         client.get_run("r")
 
 
@@ -644,6 +660,31 @@ def test_a_tls_error_before_anything_was_sent_is_a_wrong_configuration(authority
     with serving(fake.answer, wrap) as port, pytest.raises(KfpMisconfigured, match="TLS connection"):
         trusting(port).create_run("bt-1", "experiment-1", VERSION, {})
     assert fake.requests == []
+
+
+def closing(connection):
+    connection.recv(65536)
+
+
+def resetting(connection):
+    connection.recv(65536)
+    # Closed with a time to linger of nothing, a connection is reset.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def saying_nothing(connection):
+    connection.recv(65536)
+    connection.recv(1)
+
+
+@pytest.mark.parametrize("talk", [closing, resetting, saying_nothing])
+def test_a_handshake_that_is_cut_or_stalls_is_no_connection(trusting, monkeypatch, talk):
+    """Nothing was sent, and the next one may go well: ADR 0006 frees the launch's lease."""
+    monkeypatch.setattr("baton.kfp.transport._CONNECT_SECONDS", 0.3)
+    with talking(talk) as port, pytest.raises(KfpUnavailable, match="reached: The TLS handshake with") as error:
+        trusting(port).create_run("bt-1", "experiment-1", VERSION, {})
+    assert isinstance(error.value.__cause__, Unreached)
+    assert error.value.retryable
 
 
 def test_the_transport_uses_urllib3_2():

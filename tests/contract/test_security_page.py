@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_the_log_of_the_state_machines_has_every_state_without_its_data() -> Non
 def test_what_the_page_points_to_is_there() -> None:
     for path in re.findall(r"`((?:tests|tools|deploy|docs)/[\w./-]+)`", PAGE):
         assert (ROOT / path).exists(), path
+
+
+def test_what_may_be_denied_to_a_pod_without_a_cause_is_of_its_role() -> None:
+    """The steps' modules console, jobs and failures survive these, and nobody notes those of the claim and the end."""
+    told = PAGE.partition("What is denied to a pod")[2].partition("\n- **")[0]
+    named = re.findall(r"`(\w+:\w+\*?)`", told)
+    assert {name.split(":")[0] for name in named} == {"logs", "sagemaker", "dynamodb", "events"}
+    pods = {action for s in statements(RESOURCES) if s.where == "PipelineRole pipeline" for action in s.actions}
+    assert [name for name in named if not fnmatch.filter(pods, name)] == []
 
 
 def test_the_page_names_parameters_that_there_are() -> None:

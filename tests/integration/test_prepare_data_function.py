@@ -200,18 +200,60 @@ def test_a_run_that_ends_in_the_middle_gets_no_manifest(
         ({"Code": "InvalidRequest", "Message": "m"}, ClientError),
     ],
 )
+@pytest.mark.parametrize("operation", ["get_object", "put_object"])
 def test_aws_s_own_failures_leave_by_name(
-    prepare_data: Function, monkeypatch: pytest.MonkeyPatch, error: dict[str, str], raised: type[Exception]
+    prepare_data: Function,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    error: dict[str, str],
+    raised: type[Exception],
 ) -> None:
-    from baton.clients import client
-
     event = planned(put(UPLOAD, good()))
+    fail(monkeypatch, operation, error)
+    with pytest.raises(raised):
+        prepare_data(event)
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, operation: str, error: dict[str, str]) -> None:
+    """Let a call of S3 fail from now on."""
+
+    response: Any = {"Error": error}
 
     def fails(**_: Any) -> Any:
-        raise ClientError({"Error": error}, "PutObject")  # type: ignore[arg-type]
+        raise ClientError(response, operation)
 
-    monkeypatch.setattr(client("s3"), "put_object", fails)
-    with pytest.raises(raised):
+    monkeypatch.setattr(clients.client("s3"), operation, fails)
+
+
+ROLE = "User: arn:aws:sts::1:assumed-role/r/f is not authorized to perform:"
+
+
+def test_a_denial_that_s3_does_not_explain_says_what_it_may_mean(
+    prepare_data: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, "get_object", {"Code": "AccessDenied", "Message": "Access Denied"})
+    with pytest.raises(AccessDenied, match=rf"prepare_data.* s3:GetObject on s3://baton-runs/{UPLOAD} .*nothing is"):
+        prepare_data(planned())
+
+
+@pytest.mark.parametrize(
+    ("bucket", "message", "raised"),
+    [
+        ("baton-runs", f"{ROLE} s3:GetObjectVersion on resource: x", AccessDenied),
+        ("another", f"{ROLE} s3:GetObject because no identity-based policy allows it", AccessDenied),
+        ("another", f"{ROLE} s3:GetObject with an explicit deny in a resource-based policy", InvalidDataset),
+        ("another", "Access Denied", InvalidDataset),
+        # What S3 says where there is no object, of a caller that may not list.
+        ("baton-runs", f"{ROLE} s3:ListBucket because no identity-based policy allows it", InvalidDataset),
+    ],
+)
+def test_a_denial_is_the_role_s_or_the_data_set_s(
+    prepare_data: Function, monkeypatch: pytest.MonkeyPatch, bucket: str, message: str, raised: type[Exception]
+) -> None:
+    event = planned()
+    event["plan"]["dataset"]["bucket"] = bucket
+    fail(monkeypatch, "get_object", {"Code": "AccessDenied", "Message": message})
+    with pytest.raises(raised, match=re.escape(message)):
         prepare_data(event)
 
 

@@ -26,6 +26,12 @@ def is_denial(error: Exception) -> bool:
     return isinstance(error, ClientError) and error.response["Error"]["Code"] in DENIAL_CODES
 
 
+def read_denied(uri: str, version: str | None) -> str:
+    """Say what it means that an object of the run bucket may not be read, where AWS does not."""
+    action = "s3:GetObjectVersion" if version else "s3:GetObject"
+    return f"its role is not authorized to perform: {action} on {uri} (or s3:ListBucket, if nothing is there)"
+
+
 @contextmanager
 def denials_by_name(function: str) -> Iterator[None]:
     """Turn a refusal into AccessDenied, which names the function; AWS's message names the role and the action.

@@ -28,6 +28,7 @@ from baton.catalogue import (
     broken_rules,
     did_you_mean,
 )
+from baton.denied import read_denied
 from baton.errors import AccessDenied, InvalidInput, RunEnded
 from baton.names import Layout, Names, run_id_for, split_s3_uri, tags_of
 from baton.payloads import execution_of, in_one_line, shown
@@ -283,7 +284,7 @@ class Planner:
         except ClientError as error:
             uri = f"s3://{bucket}/{key}"
             if bucket == self._settings.bucket and _status_of(error) == 403:
-                raise AccessDenied(_forbidden(uri, version)) from error
+                raise AccessDenied(read_denied(uri, version)) from error
             request.problem("dataset", _missing(error, uri, version))
             return None
         size, found = head["ContentLength"], head.get("VersionId", "null")
@@ -371,12 +372,6 @@ def _missing(error: ClientError, uri: str, version: str | None) -> str:
     if status in (400, 405) and version:
         return f"{what} does not exist: no object can have this version, or it is a delete marker"
     raise error
-
-
-def _forbidden(uri: str, version: str | None) -> str:
-    """Say what a 403 means in a bucket that Plan run may list, where a missing object is a 404."""
-    action = "s3:GetObjectVersion" if version else "s3:GetObject"
-    return f"its role is not authorized to perform: {action} on {uri} (or s3:ListBucket, if nothing is there)"
 
 
 def _status_of(error: ClientError) -> int | None:

@@ -13,11 +13,17 @@ from baton.catalogue import MIN_ROWS
 from baton.dataset.convert import Artefact, artefacts, manifest
 from baton.dataset.mnist import COLUMNS, Mnist, read_mnist
 from baton.dataset.source import Limits
-from baton.errors import InvalidDataset, TransientAwsError
+from baton.denied import is_denial, read_denied
+from baton.errors import AccessDenied, InvalidDataset, TransientAwsError
 from baton.names import split_s3_uri
 from baton.runs import Runs
 
 _UNREADABLE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "AccessDenied", "404", "403", "InvalidArgument")
+# AWS's words: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_NAMED = "is not authorized to perform:"
+_THE_ROLES_OWN = "identity-based policy"
+# S3 asks for it only where there is no such object: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+_NOTHING_IS_THERE = f"{_NAMED} s3:ListBucket"
 
 
 def prepare(plan: dict[str, Any], limits: Limits, s3: Any, runs: Runs) -> dict[str, Any]:
@@ -26,7 +32,7 @@ def prepare(plan: dict[str, Any], limits: Limits, s3: Any, runs: Runs) -> dict[s
     A second call writes the same bytes again. Each object appears whole or not at all, because a PUT is atomic:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel
 
-    Raises InvalidDataset, RunEnded, TransientAwsError where the connection breaks, and ClientError.
+    Raises InvalidDataset, AccessDenied, RunEnded, TransientAwsError where the connection breaks, and ClientError.
     """
     runs.require_open(plan["run_id"])
     mnist = _read(plan, limits, s3)
@@ -49,10 +55,30 @@ def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
         try:
             answer = s3.get_object(**request)
         except ClientError as error:
+            if _lacks_a_permission(error, plan):
+                raise AccessDenied(_told(error, dataset)) from error
             if error.response["Error"]["Code"] not in _UNREADABLE:
                 raise
             raise InvalidDataset(f"The data set {dataset['uri']} cannot be read: {error}") from error
         return read_mnist(answer["Body"], limits, columns)
+
+
+def _lacks_a_permission(error: ClientError, plan: dict[str, Any]) -> bool:
+    """Whether the function's role may not read the data set.
+
+    The stack's role may read all of the run bucket; another bucket is its owner's, who may refuse, so there only AWS's
+    own words tell.
+    """
+    message = error.response["Error"].get("Message", "")
+    if not is_denial(error) or _NOTHING_IS_THERE in message:
+        return False
+    run_bucket, _ = split_s3_uri(plan["uris"]["manifest"])
+    return plan["dataset"]["bucket"] == run_bucket or _THE_ROLES_OWN in message
+
+
+def _told(error: ClientError, dataset: dict[str, Any]) -> str:
+    message = error.response["Error"].get("Message", "")
+    return message if _NAMED in message else read_denied(dataset["uri"], dataset.get("version_id"))
 
 
 def require_rows_to_test(mnist: Mnist) -> None:

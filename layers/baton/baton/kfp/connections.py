@@ -18,7 +18,7 @@ from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.util.ssl_match_hostname import CertificateError
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -26,7 +26,7 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 
 
 class HandshakeFailed(HTTPError):
-    """The TLS connection did not come about, so nothing was sent through it."""
+    """The server's TLS is not one to trust or to talk to, so nothing was sent."""
 
 
 @contextmanager
@@ -95,11 +95,14 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    """Tells a handshake that fails from a TLS error later on, which urllib3 raises as one and the same class."""
+    """Tells a handshake that fails from an error later on, which urllib3 raises as one and the same class."""
 
     def connect(self) -> None:
+        """Connect; a handshake that is cut or stalls says nothing of the server's TLS, and may go well next time."""
         try:
             super().connect()
+        except (ssl.SSLEOFError, TimeoutError, ConnectionError) as error:
+            raise NewConnectionError(self, f"The TLS handshake with {self.host} was not finished: {error}") from error
         except (ssl.SSLError, SSLError, CertificateError) as error:
             raise HandshakeFailed(str(error)) from error
 

@@ -44,7 +44,8 @@ class Unanswered(Exception):
 class Request:
     """What is sent: ``path`` (with its query) stands behind the base URL; ``seconds`` bounds the exchange.
 
-    Only a host of many addresses that all stay silent may take longer, 5 s for each; then nothing is sent.
+    Only connecting may take longer, and then nothing is sent: resolving the name takes what the system gives it, and
+    each silent address up to 5 s, as does a TLS handshake that stalls.
     """
 
     method: str
@@ -123,8 +124,14 @@ class Transport:
         if isinstance(cause, LocationValueError):
             return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
         if isinstance(cause, _NEVER_ARRIVED):
-            return Unreached(str(cause))
+            return Unreached(_words(cause))
         return Unanswered(f"{type(cause).__name__}: {cause}")
+
+
+def _words(error: HTTPError) -> str:
+    """Return what urllib3 says of a connection that did not come about, without the connection's own name."""
+    connection = getattr(error, "conn", None)
+    return str(error.args[-1]).removeprefix(f"{connection}: ")
 
 
 def _body_of(response: Any) -> bytes:
