@@ -47,6 +47,7 @@ def _without(document: dict[str, Any], action: str) -> dict[str, Any]:
     ("role", "function", "action", "state"),
     [
         ("PlanRunRole", "PlanRunFunction", "dynamodb:UpdateItem", "Plan run"),
+        ("PrepareDataRole", "PrepareDataFunction", "s3:GetObjectVersion", "Prepare data"),
         ("SmokeTestRole", "SmokeTestFunction", "sagemaker:InvokeEndpoint", "Smoke-test endpoint"),
     ],
 )

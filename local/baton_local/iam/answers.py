@@ -144,8 +144,3 @@ def untrusted(call: Call, passed: Passed) -> Answer:
         f"'{passed.service}' to assume the role."
     )
     return _error(call, "ValidationException", message)
-
-
-def not_found_or_denied(call: Call) -> Answer:
-    """Return what S3 tells about a missing key to whoever may not list the bucket."""
-    return _error(call, "AccessDeniedException", "Access Denied")

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from baton_local.iam import pods_api
-from baton_local.iam.answers import Answer, anonymous, bad_credentials, denied, not_found_or_denied, untrusted
+from baton_local.iam.answers import Answer, anonymous, bad_credentials, denied, untrusted
 from baton_local.iam.calls import Call, UnknownCall, parse_call
 from baton_local.iam.directory import ADMIN, BadCredentials, Directory, partition_of
 from baton_local.iam.evaluator import Caller, Decision, PolicySet, Question, decide, sentence
@@ -85,22 +85,23 @@ class Gate:
         keys: dict[str, str | list[str]] = {"kms:ViaService": via_service(call)}
         return [Question(action, self.directory.key_arn(key, call.region) or key, keys) for action in actions]
 
-    def may_list(self, call: Call) -> bool:
-        """Return whether the caller of an S3 call may list its bucket; the log has it only where he may.
+    def denied_listing(self, call: Call) -> Answer | None:
+        """Return what S3 tells of a missing key to a caller who may not list its bucket; None where he may.
 
-        That he may not is no denial: it only makes a missing key look like a forbidden one.
+        The log has it only where he may: that he may not only makes a missing key look like a forbidden one.
         """
         caller = self.directory.caller(call.key_id, call.token, self._partition(call))
         if caller is ADMIN or not self.enforce:
-            return True
+            return None
         bucket = f"arn:{self._partition(call)}:s3:::{call.params['Bucket']}"
         policies = self._policies_of(caller, call.key_id)
         question = Question("s3:ListBucket", bucket, self._keys(caller, call, policies, bucket))
         resource = self.directory.resource_policies(question.action, bucket)
         decision = decide(caller, question, replace(policies, resource=resource))
-        if decision:
-            self.log.add(caller, question, decision)
-        return bool(decision)
+        if not decision:
+            return denied(call, sentence(caller.arn, question, decision))
+        self.log.add(caller, question, decision)
+        return None
 
     def _policies_of(self, caller: Caller, key_id: str = "") -> PolicySet:
         return PolicySet(
@@ -282,8 +283,9 @@ class Middleware:
         """
         started: list[Any] = []
         body = self._application(environ, lambda *arguments: started.extend(arguments))
-        if str(started[0]).startswith("404") and not self._gate.may_list(call):
-            return not_found_or_denied(call).send(start_response)
+        hidden = self._gate.denied_listing(call) if str(started[0]).startswith("404") else None
+        if hidden:
+            return hidden.send(start_response)
         start_response(*started)
         return body
 

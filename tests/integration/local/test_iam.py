@@ -198,7 +198,9 @@ def test_a_missing_object_looks_forbidden_to_whom_may_not_list(cloud: Cloud, buc
     objects = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/*")
     blind = cloud.as_role(cloud.role("blind", objects), "s3")
     seeing = cloud.as_role(cloud.role("seeing", objects, allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")), "s3")
-    assert refusal(blind.get_object, Bucket=bucket, Key="none")[0] == "AccessDenied"
+    code, message = refusal(blind.get_object, Bucket=bucket, Key="none")
+    assert code == "AccessDenied"
+    assert f"is not authorized to perform: s3:ListBucket on resource: arn:aws:s3:::{bucket}" in message
     assert refusal(blind.head_object, Bucket=bucket, Key="none")[0] == "403"
     assert refusal(seeing.get_object, Bucket=bucket, Key="none")[0] == "NoSuchKey"
     assert refusal(seeing.head_object, Bucket=bucket, Key="none")[0] == "404"
