@@ -46,8 +46,8 @@ _PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
 _TAKEN_APART = ("DELETE_", "ROLLBACK_")
 """How the statuses begin in which some of what the outputs name may have gone."""
 
-_NO_MORE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
-"""The statuses of resources that are the stack's no more: the last template has them not, or they were to stay."""
+_NO_MORE = ("CREATE_FAILED", "DELETE_COMPLETE", "DELETE_FAILED", "DELETE_SKIPPED")
+"""The statuses of resources that are not the stack's: never made, not in the last template, or left to stay."""
 
 
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -197,7 +197,7 @@ class Account:
 
     @property
     def made(self) -> list[Mapping[str, Any]]:
-        """CloudFormation's summaries of what the stack has made, and neither deleted nor let go."""
+        """CloudFormation's summaries of what the stack has made, and neither deleted, or tried to, nor let go."""
         return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") not in _NO_MORE]
 
     @cached_property

@@ -698,9 +698,9 @@ def test_what_cloudformation_is_at_work_on_nobody_has_deleted(aws: FakeAws, logi
     assert (finding.state, finding.mend) == (UNKNOWN, "")
 
 
-@pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "DELETE_COMPLETE", "DELETE_FAILED", "DELETE_SKIPPED"])
 def test_what_cloudformation_has_deleted_or_left_itself_is_not_missed(aws: FakeAws, status: str) -> None:
-    """It still lists what the last template no longer has."""
+    """It still lists what the last template no longer has, and what it never made."""
     with_others(aws)
     for logical_id in ("TrainingJobRule", "StartRunRole"):
         summary_of(aws, logical_id)["ResourceStatus"] = status
@@ -1184,6 +1184,20 @@ def test_a_rollback_that_failed_for_want_of_something_else_goes_on_and_it_is_mad
     assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
     assert "Somebody deleted StartRunRole: the rollback goes on without StartRunFunction, and then " in finding.detail
     assert "Mend " not in finding.detail
+
+
+def test_of_what_cloudformation_failed_to_make_a_rollback_says_no_more_than_what_keeps_it(aws: FakeAws) -> None:
+    """A role is listed by its name also where it was never made."""
+    with_others(aws)
+    gone_only(aws, "StartRunRole")
+    rollback_failed(aws, Table="not authorized to perform: dynamodb:UpdateTable")
+    reason = "not authorized to perform: iam:TagRole"
+    summary_of(aws, "StartRunRole").update(ResourceStatus="CREATE_FAILED", ResourceStatusReason=reason)
+    finding = the(look(aws), "stack", WRONG)
+    assert steps_of(finding.mend) == LEADS_ON["UPDATE_ROLLBACK_FAILED"]
+    assert "ResourcesToSkip" not in AwsCommand(finding.mend.partition(" && ")[0]).parameters
+    assert finding.detail.endswith(" Mend what keeps it first, or the rollback fails again.")
+    assert "omebody deleted" not in finding.detail
 
 
 def test_a_rollback_without_a_failure_that_is_shown_goes_on_before_what_was_deleted_is_made_again(
