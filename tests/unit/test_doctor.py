@@ -1674,6 +1674,45 @@ def test_a_setting_of_a_file_that_botocore_does_not_take_is_changed_there(
     assert finding.mend == '${EDITOR:-vi} "${AWS_CONFIG_FILE:-$HOME/.aws/config}"'
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "others"),
+    [
+        ("AWS_MAX_ATTEMPTS", "0", {"AWS_SDK_LOAD_CONFIG": "1", "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1"}),
+        ("AWS_MAX_ATTEMPTS", "x", {"AWS_METADATA_SERVICE_TIMEOUT": "10"}),
+        ("AWS_DEFAULTS_MODE", "zz", {"AWS_RETRY_MODE": "standard"}),
+        (
+            "AWS_REQUEST_CHECKSUM_CALCULATION",
+            "zz",
+            {"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required", "AWS_EXECUTION_ENV": "zz"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_of_variables_those_are_left_whose_values_botocore_takes(
+    aws: FakeAws,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    value: str,
+    others: dict[str, str],
+    in_file: bool,
+) -> None:
+    """Its message also names the values that it would take."""
+    config = tmp_path / "config"
+    config.write_text(f"[default]\n{variable.removeprefix('AWS_').lower()} = {value}\n" if in_file else "")
+    given = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_CONFIG_FILE": str(config)}
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv(variable, raising=False)
+    for name, good in (given | others | ({} if in_file else {variable: value})).items():
+        monkeypatch.setenv(name, good)
+    aws.answers["sts.get_caller_identity"] = lambda: boto3.Session(region_name=REGION).client("sts")
+    [finding] = look(aws)
+    assert ("your configuration file: " in finding.detail, finding.mend == f"unset {variable}") == (
+        in_file,
+        not in_file,
+    )
+
+
 @pytest.mark.parametrize("deployed", [True, False])
 def test_where_nobody_answers_at_the_given_url_no_deployment_is_offered(aws: FakeAws, deployed: bool) -> None:
     variables_of(aws)["BATON_KFP_NAMESPACE"] = "flows"
