@@ -23,6 +23,15 @@ _GONE = {
 }
 
 
+class BadSetting(BotoCoreError):
+    """botocore does not take a setting, and said so by a ValueError, ``said``.
+
+    It is one of botocore's errors, so that whoever tells of those tells of it.
+    """
+
+    fmt = "botocore does not take one of your settings: {said}"
+
+
 class NoRegion(Exception):
     """No region is configured; the message says how to give one."""
 
@@ -81,17 +90,26 @@ class Clients:
         """The way in which botocore found the credentials; empty where it finds none."""
         try:
             return str(getattr(self._session.get_credentials(), "method", "") or "")
-        except BotoCoreError:
+        except (BotoCoreError, ValueError):
             return ""
 
     def __call__(self, service: str, patience: float | None = None) -> Any:
-        """Return the client of a service."""
+        """Return the client of a service; raises BadSetting, or another of botocore's errors about a setting."""
         key = (service, patience)
         if key not in self._made:
-            make: Any = self._session.client
-            once = Config(read_timeout=patience, retries={"total_max_attempts": 1}, tcp_keepalive=True)
-            self._made[key] = make(service) if patience is None else make(service, config=once)
+            self._made[key] = self._make(service, patience)
         return self._made[key]
+
+    def _make(self, service: str, patience: float | None) -> Any:
+        make: Any = self._session.client
+        once = Config(read_timeout=patience, retries={"total_max_attempts": 1}, tcp_keepalive=True)
+        try:
+            return make(service) if patience is None else make(service, config=once)
+        except BotoCoreError:
+            # Some of them are ValueErrors, too.
+            raise
+        except ValueError as error:
+            raise BadSetting(said=error) from error
 
 
 class Account:

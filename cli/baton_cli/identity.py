@@ -20,6 +20,8 @@ from botocore.exceptions import (
     InvalidChecksumConfigError,
     InvalidConfigError,
     InvalidDefaultsMode,
+    InvalidIMDSEndpointError,
+    InvalidIMDSEndpointModeError,
     InvalidRetryConfigurationError,
     InvalidSTSRegionalEndpointsConfigError,
     LoginError,
@@ -28,7 +30,7 @@ from botocore.exceptions import (
 )
 from botocore.session import Session
 
-from baton_cli.account import COMMANDS, REGION_VARIABLES
+from baton_cli.account import COMMANDS, REGION_VARIABLES, BadSetting
 from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, sentence
 from baton_local.regions import partitions, problem_with, regions
 
@@ -40,6 +42,8 @@ _BAD_SETTINGS = (
     InvalidChecksumConfigError,
     InvalidConfigError,
     InvalidDefaultsMode,
+    InvalidIMDSEndpointError,
+    InvalidIMDSEndpointModeError,
     InvalidRetryConfigurationError,
     InvalidSTSRegionalEndpointsConfigError,
 )
@@ -65,6 +69,9 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
         arn = patient.identity["Arn"]
     except (ConnectionError, HTTPClientError) as error:
         yield _no_answer(patient, doubt, error)
+        return
+    except BadSetting as error:
+        yield _bad_setting(str(error.kwargs["said"]))
         return
     except (*_BAD_SETTINGS, ValueError) as error:
         yield _bad_setting(str(error))

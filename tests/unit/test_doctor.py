@@ -1660,6 +1660,48 @@ def test_a_variable_that_botocore_does_not_take_is_no_matter_of_the_credentials(
     assert finding.detail.startswith(f"botocore does not take {variable}: {said}")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AWS_METADATA_SERVICE_TIMEOUT", "x"),
+        ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "x"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "bad"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "bad"),
+        ("AWS_MAX_ATTEMPTS", "x"),
+    ],
+)
+def test_a_variable_about_where_credentials_come_from_that_botocore_does_not_take_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
+    """The command asks for the credentials before any check."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv(variable, value)
+    assert main(["doctor", "--region", REGION]) == 2
+    [finding, *_] = capsys.readouterr().out.splitlines()
+    assert finding.startswith(f"!!  identity: botocore does not take {variable}: ")
+    assert finding.endswith(f"  mend: unset {variable}")
+
+
+@pytest.mark.parametrize("service", ["S3", "SQS"])
+def test_an_endpoint_of_another_service_that_botocore_does_not_take_is_not_batons_fault(
+    command: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    def client(_session: boto3.Session, name: str, **options: Any) -> Any:
+        if name == service.lower():
+            raise ValueError("Invalid endpoint: foo")
+        return command(name, **options)
+
+    monkeypatch.setattr(boto3.Session, "client", client)
+    assert main(["doctor", "--region", REGION]) == 0
+    said = capsys.readouterr().out
+    assert "This cannot be seen from here: botocore does not take one of your settings: Invalid endpoint: foo" in said
+    assert "Baton is to blame" not in said
+
+
 @pytest.mark.parametrize("setting", ["retry_mode = foo", "max_attempts = x", "endpoint_url = foo"])
 def test_a_setting_of_a_file_that_botocore_does_not_take_is_changed_there(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
