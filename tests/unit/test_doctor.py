@@ -2364,6 +2364,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(options: list[str]) -> None:
     assert process.returncode == 141
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_where_the_output_is_closed_the_exit_code_tells(options: list[str]) -> None:
+    call = [sys.executable, "-m", "baton_cli.main", "doctor", "--region", "nowhere", *options]
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *call], capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (2, b"")
+
+
 def test_another_pipe_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_options: Any) -> list[Finding]:
         raise BrokenPipeError
