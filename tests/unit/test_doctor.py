@@ -1186,6 +1186,35 @@ def test_a_rollback_that_failed_for_want_of_something_else_goes_on_and_it_is_mad
     assert "Mend " not in finding.detail
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "User: me is not authorized to perform: dynamodb:UpdateTable (HandlerErrorCode: AccessDenied)",
+        "You are not authorized to perform: dynamodb:UpdateTable",
+        "API: dynamodb:UpdateTable Access denied (Error Code: AccessDeniedException)",
+    ],
+)
+def test_a_rollback_does_not_go_on_without_what_was_denied_beside_what_was_deleted(aws: FakeAws, reason: str) -> None:
+    """The change set that makes again what was deleted would be denied the same."""
+    with_others(aws)
+    gone_only(aws, "Topic")
+    rollback_failed(aws, Table=reason, Topic="Topic does not exist", DeadLetterQueue="is in use")
+    finding = the(look(aws), "stack", WRONG)
+    back, _wait, *others = finding.mend.split(" && ")
+    assert sorted(AwsCommand(back).parameters["ResourcesToSkip"]) == ["DeadLetterQueue", "Topic"]
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
+    assert finding.detail.endswith(" Before, allow what Table was denied, or the rollback fails again.")
+
+
+def test_what_was_denied_and_is_gone_is_skipped(aws: FakeAws) -> None:
+    with_others(aws)
+    gone_only(aws, "Topic")
+    rollback_failed(aws, Topic="AccessDenied")
+    finding = the(look(aws), "stack", WRONG)
+    assert AwsCommand(finding.mend.partition(" && ")[0]).parameters["ResourcesToSkip"] == ["Topic"]
+    assert "Before, " not in finding.detail
+
+
 def test_of_what_cloudformation_failed_to_make_a_rollback_says_no_more_than_what_keeps_it(aws: FakeAws) -> None:
     """A role is listed by its name also where it was never made."""
     with_others(aws)
