@@ -23,6 +23,15 @@ _GONE = {
 }
 
 
+class BadSetting(BotoCoreError):
+    """botocore does not take a setting, and said so by a ValueError, ``said``.
+
+    It is one of botocore's errors, so that whoever tells of those tells of it.
+    """
+
+    fmt = "botocore does not take one of your settings: {said}"
+
+
 class NoRegion(Exception):
     """No region is configured; the message says how to give one."""
 
@@ -46,8 +55,8 @@ _PARAMETERS = frozenset({"KfpMode", "RunPrefix"})
 _TAKEN_APART = ("DELETE_", "ROLLBACK_")
 """How the statuses begin in which some of what the outputs name may have gone."""
 
-_NO_MORE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
-"""The statuses of resources that are the stack's no more: the last template has them not, or they were to stay."""
+_NO_MORE = ("CREATE_FAILED", "DELETE_COMPLETE", "DELETE_FAILED", "DELETE_SKIPPED")
+"""The statuses of resources that are not the stack's: never made, not in the last template, or left to stay."""
 
 
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -81,17 +90,26 @@ class Clients:
         """The way in which botocore found the credentials; empty where it finds none."""
         try:
             return str(getattr(self._session.get_credentials(), "method", "") or "")
-        except BotoCoreError:
+        except (BotoCoreError, ValueError):
             return ""
 
     def __call__(self, service: str, patience: float | None = None) -> Any:
-        """Return the client of a service."""
+        """Return the client of a service; raises BadSetting, or another of botocore's errors about a setting."""
         key = (service, patience)
         if key not in self._made:
-            make: Any = self._session.client
-            once = Config(read_timeout=patience, retries={"total_max_attempts": 1}, tcp_keepalive=True)
-            self._made[key] = make(service) if patience is None else make(service, config=once)
+            self._made[key] = self._make(service, patience)
         return self._made[key]
+
+    def _make(self, service: str, patience: float | None) -> Any:
+        make: Any = self._session.client
+        once = Config(read_timeout=patience, retries={"total_max_attempts": 1}, tcp_keepalive=True)
+        try:
+            return make(service) if patience is None else make(service, config=once)
+        except BotoCoreError:
+            # Some of them are ValueErrors, too.
+            raise
+        except ValueError as error:
+            raise BadSetting(said=error) from error
 
 
 class Account:
@@ -197,7 +215,7 @@ class Account:
 
     @property
     def made(self) -> list[Mapping[str, Any]]:
-        """CloudFormation's summaries of what the stack has made, and neither deleted nor let go."""
+        """CloudFormation's summaries of what the stack has made, and neither deleted, or tried to, nor let go."""
         return [r for r in self.listed if r.get("PhysicalResourceId") and r.get("ResourceStatus") not in _NO_MORE]
 
     @cached_property

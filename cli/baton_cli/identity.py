@@ -20,14 +20,17 @@ from botocore.exceptions import (
     InvalidChecksumConfigError,
     InvalidConfigError,
     InvalidDefaultsMode,
+    InvalidIMDSEndpointError,
+    InvalidIMDSEndpointModeError,
     InvalidRetryConfigurationError,
     InvalidSTSRegionalEndpointsConfigError,
     LoginError,
     SSOError,
     TokenRetrievalError,
 )
+from botocore.session import Session
 
-from baton_cli.account import COMMANDS, REGION_VARIABLES
+from baton_cli.account import COMMANDS, REGION_VARIABLES, BadSetting
 from baton_cli.patient import OK, UNKNOWN, WRONG, Finding, Patient, sentence
 from baton_local.regions import partitions, problem_with, regions
 
@@ -39,6 +42,8 @@ _BAD_SETTINGS = (
     InvalidChecksumConfigError,
     InvalidConfigError,
     InvalidDefaultsMode,
+    InvalidIMDSEndpointError,
+    InvalidIMDSEndpointModeError,
     InvalidRetryConfigurationError,
     InvalidSTSRegionalEndpointsConfigError,
 )
@@ -46,6 +51,12 @@ _BAD_SETTINGS = (
 
 _OTHER_VARIABLES = frozenset({*REGION_VARIABLES, "AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
 """Variables that say where to look and as whom, and whose values may stand in an error about another."""
+
+_SETTINGS = {variable for _, variable, *_ in Session.SESSION_VARIABLES.values() if isinstance(variable, str)}
+"""The variables that botocore reads settings from; those of endpoints are not among them."""
+
+_TAKEN = re.compile(r"with base \d+|(must be|Valid|Expected one of).*?(?= but got |$)", re.DOTALL)
+"""The part of an error that says what botocore would take; what it was given may come after that."""
 
 
 def check_identity(patient: Patient) -> Iterator[Finding]:
@@ -58,6 +69,9 @@ def check_identity(patient: Patient) -> Iterator[Finding]:
         arn = patient.identity["Arn"]
     except (ConnectionError, HTTPClientError) as error:
         yield _no_answer(patient, doubt, error)
+        return
+    except BadSetting as error:
+        yield _bad_setting(str(error.kwargs["said"]))
         return
     except (*_BAD_SETTINGS, ValueError) as error:
         yield _bad_setting(str(error))
@@ -110,10 +124,9 @@ def _no_answer(patient: Patient, doubt: Finding | None, error: Exception) -> Fin
 
 def _bad_setting(said: str) -> Finding:
     """Say which setting botocore does not take: that of a variable whose value it names, or one of a file."""
+    given = _TAKEN.sub("", said)
     variables = [
-        name
-        for name, value in sorted(os.environ.items())
-        if name.startswith("AWS_") and name not in _OTHER_VARIABLES and value and _names(said, value)
+        name for name, value in sorted(os.environ.items()) if _is_setting(name) and value and _names(given, value)
     ]
     if variables:
         text, mend = f"botocore does not take {' and '.join(variables)}", f"unset {' '.join(variables)}"
@@ -121,6 +134,10 @@ def _bad_setting(said: str) -> Finding:
         text = "botocore does not take a setting of your configuration file"
         mend = '${EDITOR:-vi} "${AWS_CONFIG_FILE:-$HOME/.aws/config}"'
     return Finding("identity", WRONG, f"{text}: {sentence(said)}", mend)
+
+
+def _is_setting(variable: str) -> bool:
+    return variable in _SETTINGS - _OTHER_VARIABLES or variable.startswith("AWS_ENDPOINT_URL")
 
 
 def _names(text: str, word: str) -> bool:

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     try:
         code: int = chosen.run(chosen)
-        sys.stdout.flush()
+        # By print, which knows of an output that was closed from the beginning.
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130

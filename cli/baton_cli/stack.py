@@ -44,6 +44,9 @@ _ROLLED_BACK = DEPLOYABLE | {"UPDATE_ROLLBACK_FAILED"}
 
 _MEND_FIRST = "Mend what keeps it first, or the rollback fails again."
 
+_DENIALS = ("not authorized", "AccessDenied")
+"""What stands in the reason of a resource that failed for want of a permission."""
+
 _EXPLANATIONS = {
     "ROLLBACK_IN_PROGRESS": "The wait will end with an error, since the creation has failed.",
     # Rolled back, and not only deleted, for then the bucket and the table would stay and be in the way of the next.
@@ -75,8 +78,9 @@ def check_stack(patient: Patient) -> Iterator[Finding]:
     reasons = [f"{resource}: {sentence(reason)}" for resource, reason in failed.items()]
     deleted = _deleted(patient, failed) if status in _ROLLED_BACK else []
     if deleted:
-        skipped = _skippable(failed) if status not in DEPLOYABLE else []
-        explained, mend = _explain_deleted(deleted, skipped), _make_again(patient, status, deleted, skipped)
+        denied = _denied(failed, deleted)
+        skipped = _skippable(failed, denied) if status not in DEPLOYABLE else []
+        explained, mend = _explain_deleted(deleted, skipped, denied), _make_again(patient, status, deleted, skipped)
     else:
         explained = _EXPLANATIONS.get(status, "") if status != "DELETE_FAILED" or failed else ""
         mend = _mend_stack(patient, status, list(failed))
@@ -153,20 +157,27 @@ def _look_for(patient: Patient, summary: Mapping[str, Any], reason: str) -> Miss
     return Missing(logical_id, physical_id) if "HandlerErrorCode: NotFound" in reason else None
 
 
-def _skippable(failed: Mapping[str, str]) -> list[str]:
-    """Return the failed resources that a rollback may go on without.
+def _denied(failed: Mapping[str, str], deleted: list[Missing]) -> list[str]:
+    """Return the resources that are there and failed for want of a permission, which the change set would lack too."""
+    gone = {missing.logical_id for missing in deleted}
+    return [name for name, reason in failed.items() if name not in gone and any(said in reason for said in _DENIALS)]
+
+
+def _skippable(failed: Mapping[str, str], denied: list[str]) -> list[str]:
+    """Return the failed resources that a rollback may go on without, but for those that were denied.
 
     CloudFormation refuses to skip what was only cancelled because another one failed.
     """
-    return [logical_id for logical_id, reason in failed.items() if "cancelled" not in reason]
+    return [name for name, reason in failed.items() if "cancelled" not in reason and name not in denied]
 
 
-def _explain_deleted(deleted: list[Missing], skipped: list[str]) -> str:
+def _explain_deleted(deleted: list[Missing], skipped: list[str], denied: list[str]) -> str:
     names = " and ".join(missing.logical_id for missing in deleted)
     lasting = [f"{missing.logical_id} is only gone when its runs have ended." for missing in deleted if missing.going]
     without = f"the rollback goes on without {' and '.join(skipped)}, and then " if skipped else ""
     text = f"Somebody deleted {names}: {without}a change set makes all of it as the template has it"
-    return " ".join([f"{text}, and takes back whatever else was changed by hand.", *lasting])
+    first = [f"Before, allow what {' and '.join(denied)} was denied, or the rollback fails again."] if denied else []
+    return " ".join([f"{text}, and takes back whatever else was changed by hand.", *lasting, *first])
 
 
 def _make_again(patient: Patient, status: str, deleted: list[Missing], skipped: list[str]) -> str:

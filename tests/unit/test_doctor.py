@@ -698,9 +698,9 @@ def test_what_cloudformation_is_at_work_on_nobody_has_deleted(aws: FakeAws, logi
     assert (finding.state, finding.mend) == (UNKNOWN, "")
 
 
-@pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "DELETE_COMPLETE", "DELETE_FAILED", "DELETE_SKIPPED"])
 def test_what_cloudformation_has_deleted_or_left_itself_is_not_missed(aws: FakeAws, status: str) -> None:
-    """It still lists what the last template no longer has."""
+    """It still lists what the last template no longer has, and what it never made."""
     with_others(aws)
     for logical_id in ("TrainingJobRule", "StartRunRole"):
         summary_of(aws, logical_id)["ResourceStatus"] = status
@@ -1186,6 +1186,49 @@ def test_a_rollback_that_failed_for_want_of_something_else_goes_on_and_it_is_mad
     assert "Mend " not in finding.detail
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "User: me is not authorized to perform: dynamodb:UpdateTable (HandlerErrorCode: AccessDenied)",
+        "You are not authorized to perform: dynamodb:UpdateTable",
+        "API: dynamodb:UpdateTable Access denied (Error Code: AccessDeniedException)",
+    ],
+)
+def test_a_rollback_does_not_go_on_without_what_was_denied_beside_what_was_deleted(aws: FakeAws, reason: str) -> None:
+    """The change set that makes again what was deleted would be denied the same."""
+    with_others(aws)
+    gone_only(aws, "Topic")
+    rollback_failed(aws, Table=reason, Topic="Topic does not exist", DeadLetterQueue="is in use")
+    finding = the(look(aws), "stack", WRONG)
+    back, _wait, *others = finding.mend.split(" && ")
+    assert sorted(AwsCommand(back).parameters["ResourcesToSkip"]) == ["DeadLetterQueue", "Topic"]
+    assert steps_of(" && ".join(others[-3:])) == MADE_AGAIN
+    assert finding.detail.endswith(" Before, allow what Table was denied, or the rollback fails again.")
+
+
+def test_what_was_denied_and_is_gone_is_skipped(aws: FakeAws) -> None:
+    with_others(aws)
+    gone_only(aws, "Topic")
+    rollback_failed(aws, Topic="AccessDenied")
+    finding = the(look(aws), "stack", WRONG)
+    assert AwsCommand(finding.mend.partition(" && ")[0]).parameters["ResourcesToSkip"] == ["Topic"]
+    assert "Before, " not in finding.detail
+
+
+def test_of_what_cloudformation_failed_to_make_a_rollback_says_no_more_than_what_keeps_it(aws: FakeAws) -> None:
+    """A role is listed by its name also where it was never made."""
+    with_others(aws)
+    gone_only(aws, "StartRunRole")
+    rollback_failed(aws, Table="not authorized to perform: dynamodb:UpdateTable")
+    reason = "not authorized to perform: iam:TagRole"
+    summary_of(aws, "StartRunRole").update(ResourceStatus="CREATE_FAILED", ResourceStatusReason=reason)
+    finding = the(look(aws), "stack", WRONG)
+    assert steps_of(finding.mend) == LEADS_ON["UPDATE_ROLLBACK_FAILED"]
+    assert "ResourcesToSkip" not in AwsCommand(finding.mend.partition(" && ")[0]).parameters
+    assert finding.detail.endswith(" Mend what keeps it first, or the rollback fails again.")
+    assert "omebody deleted" not in finding.detail
+
+
 def test_a_rollback_without_a_failure_that_is_shown_goes_on_before_what_was_deleted_is_made_again(
     aws: FakeAws,
 ) -> None:
@@ -1646,6 +1689,48 @@ def test_a_variable_that_botocore_does_not_take_is_no_matter_of_the_credentials(
     assert finding.detail.startswith(f"botocore does not take {variable}: {said}")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AWS_METADATA_SERVICE_TIMEOUT", "x"),
+        ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "x"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "bad"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "bad"),
+        ("AWS_MAX_ATTEMPTS", "x"),
+    ],
+)
+def test_a_variable_about_where_credentials_come_from_that_botocore_does_not_take_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
+    """The command asks for the credentials before any check."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv(variable, value)
+    assert main(["doctor", "--region", REGION]) == 2
+    [finding, *_] = capsys.readouterr().out.splitlines()
+    assert finding.startswith(f"!!  identity: botocore does not take {variable}: ")
+    assert finding.endswith(f"  mend: unset {variable}")
+
+
+@pytest.mark.parametrize("service", ["S3", "SQS"])
+def test_an_endpoint_of_another_service_that_botocore_does_not_take_is_not_batons_fault(
+    command: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    def client(_session: boto3.Session, name: str, **options: Any) -> Any:
+        if name == service.lower():
+            raise ValueError("Invalid endpoint: foo")
+        return command(name, **options)
+
+    monkeypatch.setattr(boto3.Session, "client", client)
+    assert main(["doctor", "--region", REGION]) == 0
+    said = capsys.readouterr().out
+    assert "This cannot be seen from here: botocore does not take one of your settings: Invalid endpoint: foo" in said
+    assert "Baton is to blame" not in said
+
+
 @pytest.mark.parametrize("setting", ["retry_mode = foo", "max_attempts = x", "endpoint_url = foo"])
 def test_a_setting_of_a_file_that_botocore_does_not_take_is_changed_there(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
@@ -1658,6 +1743,45 @@ def test_a_setting_of_a_file_that_botocore_does_not_take_is_changed_there(
     [finding] = look(aws)
     assert finding.detail.startswith("botocore does not take a setting of your configuration file: ")
     assert finding.mend == '${EDITOR:-vi} "${AWS_CONFIG_FILE:-$HOME/.aws/config}"'
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "others"),
+    [
+        ("AWS_MAX_ATTEMPTS", "0", {"AWS_SDK_LOAD_CONFIG": "1", "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1"}),
+        ("AWS_MAX_ATTEMPTS", "x", {"AWS_METADATA_SERVICE_TIMEOUT": "10"}),
+        ("AWS_DEFAULTS_MODE", "zz", {"AWS_RETRY_MODE": "standard"}),
+        (
+            "AWS_REQUEST_CHECKSUM_CALCULATION",
+            "zz",
+            {"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required", "AWS_EXECUTION_ENV": "zz"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_of_variables_those_are_left_whose_values_botocore_takes(
+    aws: FakeAws,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    value: str,
+    others: dict[str, str],
+    in_file: bool,
+) -> None:
+    """Its message also names the values that it would take."""
+    config = tmp_path / "config"
+    config.write_text(f"[default]\n{variable.removeprefix('AWS_').lower()} = {value}\n" if in_file else "")
+    given = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_CONFIG_FILE": str(config)}
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv(variable, raising=False)
+    for name, good in (given | others | ({} if in_file else {variable: value})).items():
+        monkeypatch.setenv(name, good)
+    aws.answers["sts.get_caller_identity"] = lambda: boto3.Session(region_name=REGION).client("sts")
+    [finding] = look(aws)
+    assert ("your configuration file: " in finding.detail, finding.mend == f"unset {variable}") == (
+        in_file,
+        not in_file,
+    )
 
 
 @pytest.mark.parametrize("deployed", [True, False])
@@ -2267,6 +2391,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(options: list[str]) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_where_the_output_is_closed_the_exit_code_tells(options: list[str]) -> None:
+    call = [sys.executable, "-m", "baton_cli.main", "doctor", "--region", "nowhere", *options]
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *call], capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (2, b"")
 
 
 def test_another_pipe_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

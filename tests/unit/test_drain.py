@@ -458,3 +458,21 @@ def test_a_name_that_no_stack_can_have_is_refused_with_what_names_are(
     command.answers["cloudformation.describe_stacks"] = refusal("ValidationError", "1 validation error detected")
     assert main([verb, "--region", REGION, "--stack-name", "baton_prod"]) == 2
     assert capsys.readouterr().err.startswith("baton: 'baton_prod' can be no stack's name: that has letters, ")
+
+
+@pytest.mark.parametrize("verb", ["drain", "redrive"])
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_MAX_ATTEMPTS", "x", "invalid literal for int() with base 10: 'x'"),
+        ("AWS_ENDPOINT_URL", "nourl", "Invalid endpoint: nourl"),
+    ],
+)
+def test_a_setting_that_botocore_does_not_take_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, variable: str, value: str, said: str
+) -> None:
+    for name, given in {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret", variable: value}.items():
+        monkeypatch.setenv(name, given)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    assert main([verb, "--region", REGION]) == 2
+    assert capsys.readouterr().err == f"baton: botocore does not take one of your settings: {said}\n"
