@@ -160,7 +160,12 @@ def _look_for(patient: Patient, summary: Mapping[str, Any], reason: str) -> Miss
 def _denied(failed: Mapping[str, str], deleted: list[Missing]) -> list[str]:
     """Return the resources that are there and failed for want of a permission, which the change set would lack too."""
     gone = {missing.logical_id for missing in deleted}
-    return [name for name, reason in failed.items() if name not in gone and any(said in reason for said in _DENIALS)]
+    # Of a role that has gone a service says that it is not authorized to assume it: that is no want of a permission.
+    return [
+        name
+        for name, reason in failed.items()
+        if name not in gone and "assume" not in reason and any(said in reason for said in _DENIALS)
+    ]
 
 
 def _skippable(failed: Mapping[str, str], denied: list[str]) -> list[str]:

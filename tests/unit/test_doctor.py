@@ -1206,6 +1206,18 @@ def test_a_rollback_does_not_go_on_without_what_was_denied_beside_what_was_delet
     assert finding.detail.endswith(" Before, allow what Table was denied, or the rollback fails again.")
 
 
+def test_a_rollback_goes_on_without_what_failed_for_want_of_a_deleted_role(aws: FakeAws) -> None:
+    with_others(aws)
+    gone_only(aws, "Topic")
+    reason = (
+        "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume the "
+        "provided role. (Service: Sfn, Status Code: 400) (Error Code: AccessDeniedException)"
+    )
+    rollback_failed(aws, TrainingRunMachine=reason)
+    back = the(look(aws), "stack", WRONG).mend.split(" && ")[0]
+    assert AwsCommand(back).parameters["ResourcesToSkip"] == ["TrainingRunMachine"]
+
+
 def test_what_was_denied_and_is_gone_is_skipped(aws: FakeAws) -> None:
     with_others(aws)
     gone_only(aws, "Topic")
