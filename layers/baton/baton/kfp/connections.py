@@ -51,6 +51,10 @@ def _seconds_left() -> float:
     return left
 
 
+_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, TimeoutError, ConnectionError)
+"""What a handshake ends with that is cut or stalls: which it is for one that is closed depends on Python's version."""
+
+
 class _Reader(io.RawIOBase):
     """Reads from a socket until the deadline."""
 
@@ -101,7 +105,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
         """Connect; a handshake that is cut or stalls says nothing of the server's TLS, and may go well next time."""
         try:
             super().connect()
-        except (ssl.SSLEOFError, TimeoutError, ConnectionError) as error:
+        except _CUT as error:
             raise NewConnectionError(self, f"The TLS handshake with {self.host} was not finished: {error}") from error
         except (ssl.SSLError, SSLError, CertificateError) as error:
             raise HandshakeFailed(str(error)) from error
