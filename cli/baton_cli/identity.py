@@ -52,6 +52,10 @@ _BAD_SETTINGS = (
 _OTHER_VARIABLES = frozenset({*REGION_VARIABLES, "AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
 """Variables that say where to look and as whom, and whose values may stand in an error about another."""
 
+_OF_NOTHING = re.compile(r"''|\"\"|(:|got) [. ]")
+"""How botocore's errors name a value that is empty."""
+
+_ENDPOINT = "AWS_ENDPOINT_URL"
 _SETTINGS = {variable for _, variable, *_ in Session.SESSION_VARIABLES.values() if isinstance(variable, str)}
 """The variables that botocore reads settings from; those of endpoints are not among them."""
 
@@ -125,9 +129,11 @@ def _no_answer(patient: Patient, doubt: Finding | None, error: Exception) -> Fin
 def _bad_setting(said: str) -> Finding:
     """Say which setting botocore does not take: that of a variable whose value it names, or one of a file."""
     given = _TAKEN.sub("", said)
-    variables = [
-        name for name, value in sorted(os.environ.items()) if _is_setting(name) and value and _names(given, value)
-    ]
+    settings = {name: value for name, value in sorted(os.environ.items()) if _is_setting(name)}
+    variables = [name for name, value in settings.items() if value and _names(given, value)]
+    if not variables and _OF_NOTHING.search(said):
+        # An empty variable is a value for botocore, but where it is that of an endpoint.
+        variables = [name for name, value in settings.items() if not value and not name.startswith(_ENDPOINT)]
     if variables:
         text, mend = f"botocore does not take {' and '.join(variables)}", f"unset {' '.join(variables)}"
     else:
@@ -137,11 +143,11 @@ def _bad_setting(said: str) -> Finding:
 
 
 def _is_setting(variable: str) -> bool:
-    return variable in _SETTINGS - _OTHER_VARIABLES or variable.startswith("AWS_ENDPOINT_URL")
+    return variable in _SETTINGS - _OTHER_VARIABLES or variable.startswith(_ENDPOINT)
 
 
 def _names(text: str, word: str) -> bool:
-    return bool(re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\w)", text))
+    return bool(re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\w)", text, re.IGNORECASE))
 
 
 def _bad_credentials(patient: Patient, error: Exception) -> Finding:

@@ -130,11 +130,15 @@ def _run(chosen: argparse.Namespace) -> int:
             _its_end_told(cloud),
         ):
             result = _one_run(cloud, chosen, dataset, given, screen)
+    except BrokenPipeError:
+        # Nobody reads the output any more: that is as an interruption, and main's to tell.
+        raise
     except _REFUSALS as error:
         _write(chosen.json, _not_started(error, chosen.region).as_dict())
         return screen.refuse(str(error))
-    screen.result(result)
+    # First, so that the file has it also where nobody reads the output to its end.
     problem = _write(chosen.json, result.as_dict())
+    screen.result(result)
     if problem:
         return screen.refuse(problem)
     return 0 if result.good else 1
@@ -224,12 +228,14 @@ def _soak(chosen: argparse.Namespace) -> int:
             deployment = Deployment.make(cloud, chosen.region, quick, screen.step)
             soaker = Soaker(deployment, chosen.seed, Path(folder), SOAK_HEARTBEAT_SECONDS)
             soak = soaker.soak(cast(chosen.runs, chosen.seed), chosen.parallel, screen.progress)
+    except BrokenPipeError:
+        raise
     except _REFUSALS as error:
         told = _not_started(error, chosen.region)
         _write(chosen.json, {"status": told.status, "error": told.error, "cause": told.cause})
         return screen.refuse(str(error))
-    screen.soak(soak)
     problem = _write(chosen.json, soak.as_dict())
+    screen.soak(soak)
     if problem:
         return screen.refuse(problem)
     return 0 if soak.good else 1
@@ -275,6 +281,8 @@ def _up(chosen: argparse.Namespace) -> int:
             while cloud.is_alive():
                 time.sleep(0.5)
             return screen.refuse(_end_of(cloud))
+    except BrokenPipeError:
+        raise
     except _REFUSALS as error:
         return screen.refuse(str(error))
     except KeyboardInterrupt:

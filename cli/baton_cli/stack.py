@@ -44,8 +44,8 @@ _ROLLED_BACK = DEPLOYABLE | {"UPDATE_ROLLBACK_FAILED"}
 
 _MEND_FIRST = "Mend what keeps it first, or the rollback fails again."
 
-_DENIALS = ("not authorized", "AccessDenied")
-"""What stands in the reason of a resource that failed for want of a permission."""
+_DENIALS = ("not authorized", "accessdenied", "access denied", "authorizationerror")
+"""What stands, in whatever case, in the reason of a resource that failed for want of a permission."""
 
 _EXPLANATIONS = {
     "ROLLBACK_IN_PROGRESS": "The wait will end with an error, since the creation has failed.",
@@ -164,7 +164,7 @@ def _denied(failed: Mapping[str, str], deleted: list[Missing]) -> list[str]:
     return [
         name
         for name, reason in failed.items()
-        if name not in gone and "assume" not in reason and any(said in reason for said in _DENIALS)
+        if name not in gone and "to assume " not in reason and any(said in reason.lower() for said in _DENIALS)
     ]
 
 

@@ -1189,7 +1189,9 @@ def test_a_rollback_that_failed_for_want_of_something_else_goes_on_and_it_is_mad
 @pytest.mark.parametrize(
     "reason",
     [
-        "User: me is not authorized to perform: dynamodb:UpdateTable (HandlerErrorCode: AccessDenied)",
+        'Resource handler returned message: "User: arn:aws:sts::123456789012:assumed-role/admin/me is not authorized '
+        'to perform: dynamodb:UpdateTable on resource: …" (HandlerErrorCode: AccessDenied)',
+        "API: s3:PutBucketPolicy Access Denied",
         "You are not authorized to perform: dynamodb:UpdateTable",
         "API: dynamodb:UpdateTable Access denied (Error Code: AccessDeniedException)",
     ],
@@ -1687,6 +1689,11 @@ def test_a_wrong_region_is_mended_with_the_options_that_were_given(aws: FakeAws)
         ("AWS_DEFAULTS_MODE", "foo", "Client configured with invalid defaults mode: foo. "),
         ("AWS_REQUEST_CHECKSUM_CALCULATION", "foo", "Unsupported configuration value "),
         ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "foo", "The configured value 'foo' "),
+        ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "FOO", "The configured value 'foo' "),
+        ("AWS_MAX_ATTEMPTS", "", "invalid literal for int() with base 10: ''."),
+        ("AWS_RETRY_MODE", "", 'Invalid value provided to "mode": "" must be one of: '),
+        ("AWS_DEFAULTS_MODE", "", "Client configured with invalid defaults mode: . "),
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "", "Unsupported configuration value "),
     ],
 )
 def test_a_variable_that_botocore_does_not_take_is_no_matter_of_the_credentials(
