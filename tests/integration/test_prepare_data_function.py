@@ -243,8 +243,6 @@ def test_a_denial_that_s3_does_not_explain_says_what_it_may_mean(
         ("another", f"{ROLE} s3:GetObject because no identity-based policy allows it", AccessDenied),
         ("another", f"{ROLE} s3:GetObject with an explicit deny in a resource-based policy", InvalidDataset),
         ("another", "Access Denied", InvalidDataset),
-        # What S3 says where there is no object, of a caller that may not list.
-        ("baton-runs", f"{ROLE} s3:ListBucket because no identity-based policy allows it", InvalidDataset),
     ],
 )
 def test_a_denial_is_the_role_s_or_the_data_set_s(
@@ -255,6 +253,16 @@ def test_a_denial_is_the_role_s_or_the_data_set_s(
     fail(monkeypatch, "get_object", {"Code": "AccessDenied", "Message": message})
     with pytest.raises(raised, match=re.escape(message)):
         prepare_data(event)
+
+
+def test_a_data_set_that_is_gone_is_no_missing_permission(
+    prepare_data: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no object, S3 says that its caller may not list the bucket."""
+    message = f"{ROLE} s3:ListBucket because no identity-based policy allows it"
+    fail(monkeypatch, "get_object", {"Code": "AccessDenied", "Message": message})
+    with pytest.raises(InvalidDataset, match=rf"s3://baton-runs/{UPLOAD} does not exist any more\."):
+        prepare_data(planned())
 
 
 def test_a_connection_that_breaks_in_the_middle_is_retryable(

@@ -59,7 +59,9 @@ def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
                 raise AccessDenied(_told(error, dataset)) from error
             if error.response["Error"]["Code"] not in _UNREADABLE:
                 raise
-            raise InvalidDataset(f"The data set {dataset['uri']} cannot be read: {error}") from error
+            gone = _NOTHING_IS_THERE in error.response["Error"].get("Message", "")
+            why = "does not exist any more" if gone else f"cannot be read: {error}"
+            raise InvalidDataset(f"The data set {dataset['uri']} {why}.") from error
         return read_mnist(answer["Body"], limits, columns)
 
 

@@ -125,13 +125,14 @@ class Transport:
             return KfpMisconfigured(f"{self._base_url!r} is not a URL: {cause}.")
         if isinstance(cause, _NEVER_ARRIVED):
             return Unreached(_words(cause))
-        return Unanswered(f"{type(cause).__name__}: {cause}")
+        return Unanswered(f"{type(cause).__name__}: {_words(cause)}")
 
 
-def _words(error: HTTPError) -> str:
-    """Return what urllib3 says of a connection that did not come about, without the connection's own name."""
-    connection = getattr(error, "conn", None)
-    return str(error.args[-1]).removeprefix(f"{connection}: ")
+def _words(error: Exception) -> str:
+    """Return what urllib3 says, without the name of its own connection or pool of connections."""
+    owner = getattr(error, "conn", None) or getattr(error, "pool", None)
+    told = error.args[-1] if isinstance(error, ConnectTimeoutError) else error
+    return str(told).removeprefix(f"{owner}: ")
 
 
 def _body_of(response: Any) -> bytes:
