@@ -240,6 +240,7 @@ def test_each_reason_for_a_value_is_for_one_that_nothing_shows_to_be_needed(
 def test_nobody_reaches_what_is_a_strangers(recording: Recording) -> None:
     asked = list(strange(recording))
     assert len(asked) > 150
+    assert {"of another region", "of another account", "a sibling's"} <= {one.what for one in asked}
     assert allowed(recording, asked, recording.documents) == set(BEYOND)
 
 

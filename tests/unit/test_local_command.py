@@ -262,6 +262,39 @@ def test_an_interrupted_run_leaves_no_earlier_result(monkeypatch, tmp_path, data
     assert written.read_text() == ""
 
 
+@pytest.mark.parametrize("verb", ["run", "soak", "up"])
+def test_a_reader_that_leaves_is_no_refusal(monkeypatch, tmp_path, dataset, verb):
+    """The cloud lives, so it is the output that nobody reads: main tells that, as of every command."""
+
+    def breaks(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: Cloud())
+    monkeypatch.setattr(local, "_DYING_SECONDS", 0)
+    monkeypatch.setattr(local.Deployment, "make", breaks)
+    written = tmp_path / "result.json"
+    written.write_text('{"status": "SUCCEEDED"}')
+    to_file = ["--json", str(written)]
+    options = {"run": ["--dataset", dataset, *to_file], "soak": to_file, "up": ["--deploy"]}
+    with pytest.raises(BrokenPipeError):
+        main(["local", verb, *options[verb]])
+    assert verb == "up" or written.read_text() == ""
+
+
+def test_the_result_is_written_where_its_reader_leaves_at_the_end(monkeypatch, tmp_path, dataset):
+    def leaves(*_):
+        raise BrokenPipeError
+
+    result = SimpleNamespace(as_dict=lambda: {"status": "FAILED"})
+    monkeypatch.setattr(local, "EmbeddedCloud", lambda *_, **__: Cloud())
+    monkeypatch.setattr(local, "_one_run", lambda *_: result)
+    monkeypatch.setattr(local.Screen, "result", leaves)
+    written = tmp_path / "result.json"
+    with pytest.raises(BrokenPipeError):
+        main(["local", "run", "--dataset", dataset, "--json", str(written)])
+    assert json.loads(written.read_text()) == {"status": "FAILED"}
+
+
 # --- a user's own settings
 
 FOREIGN = {"AWS_PROFILE": "nosuch", "AWS_DEFAULT_PROFILE": "nosuch", "AWS_SESSION_TOKEN": "a-token"}
