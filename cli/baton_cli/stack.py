@@ -191,13 +191,11 @@ def _make_again(patient: Patient, status: str, deleted: list[Missing], skipped: 
     The change set comes before a deployment, which would fail for want of what was deleted; it goes by what there is,
     so it also puts right what the rollback has skipped.
     """
-    target = patient.this_stack
     wait = [patient.deletion_of(missing.physical_id) for missing in deleted if missing.going]
     if status in DEPLOYABLE:
         return " && ".join([*wait, patient.make_again(), patient.deploy()])
     skip = f" --resources-to-skip {' '.join(skipped)}" if skipped else ""
-    back = f"aws cloudformation continue-update-rollback {target}{skip}"
-    return " && ".join([*wait, back, f"aws cloudformation wait stack-rollback-complete {target}", patient.make_again()])
+    return " && ".join([*wait, _roll_back("continue-update-rollback", patient.this_stack, skip), patient.make_again()])
 
 
 def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
@@ -212,13 +210,17 @@ def _mend_stack(patient: Patient, status: str, failed: list[str]) -> str:
         return f"aws cloudformation rollback-stack {target}"
     if status in ("UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"):
         back = "rollback-stack" if status == "UPDATE_FAILED" else "continue-update-rollback"
-        wait = f"aws cloudformation wait stack-rollback-complete {target}"
-        return f"aws cloudformation {back} {target} && {wait} && {patient.deploy()}"
+        return f"{_roll_back(back, target)} && {patient.deploy()}"
     if status in NOT_BEGUN:
         return patient.deploy_first()
     if status.endswith("_IN_PROGRESS"):
         return patient.look_again
     return patient.deploy() if status in DEPLOYABLE else f"aws cloudformation describe-stack-events {target}"
+
+
+def _roll_back(command: str, target: str, options: str = "") -> str:
+    wait = f"aws cloudformation wait stack-rollback-complete {target}"
+    return f"aws cloudformation {command} {target}{options} && {wait}"
 
 
 def _delete(options: str, target: str = "") -> str:

@@ -55,32 +55,24 @@ def _read(plan: dict[str, Any], limits: Limits, s3: Any) -> Mnist:
         try:
             answer = s3.get_object(**request)
         except ClientError as error:
-            if _lacks_a_permission(error, plan):
-                raise AccessDenied(_told(error, dataset)) from error
             if error.response["Error"]["Code"] not in _UNREADABLE:
                 raise
-            gone = _NOTHING_IS_THERE in error.response["Error"].get("Message", "")
-            why = "does not exist any more" if gone else f"cannot be read: {error}"
-            raise InvalidDataset(f"The data set {dataset['uri']} {why}.") from error
+            raise _unreadable(error, plan) from error
         return read_mnist(answer["Body"], limits, columns)
 
 
-def _lacks_a_permission(error: ClientError, plan: dict[str, Any]) -> bool:
-    """Whether the function's role may not read the data set.
+def _unreadable(error: ClientError, plan: dict[str, Any]) -> AccessDenied | InvalidDataset:
+    """Tell a permission that the function's role lacks from a data set that is gone, or its owner's to refuse.
 
-    The stack's role may read all of the run bucket; another bucket is its owner's, who may refuse, so there only AWS's
-    own words tell.
+    The stack's role may read all of the run bucket; of another bucket only AWS's own words tell whose the refusal is.
     """
-    message = error.response["Error"].get("Message", "")
-    if not is_denial(error) or _NOTHING_IS_THERE in message:
-        return False
+    dataset, message = plan["dataset"], error.response["Error"].get("Message", "")
+    if _NOTHING_IS_THERE in message:
+        return InvalidDataset(f"The data set {dataset['uri']} does not exist any more.")
     run_bucket, _ = split_s3_uri(plan["uris"]["manifest"])
-    return plan["dataset"]["bucket"] == run_bucket or _THE_ROLES_OWN in message
-
-
-def _told(error: ClientError, dataset: dict[str, Any]) -> str:
-    message = error.response["Error"].get("Message", "")
-    return message if _NAMED in message else read_denied(dataset["uri"], dataset.get("version_id"))
+    if is_denial(error) and (dataset["bucket"] == run_bucket or _THE_ROLES_OWN in message):
+        return AccessDenied(message if _NAMED in message else read_denied(dataset["uri"], dataset.get("version_id")))
+    return InvalidDataset(f"The data set {dataset['uri']} cannot be read: {error}.")
 
 
 def require_rows_to_test(mnist: Mnist) -> None:

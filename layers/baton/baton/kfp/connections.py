@@ -24,6 +24,9 @@ from urllib3.util.ssl_match_hostname import CertificateError
 _deadline: ContextVar[float] = ContextVar("deadline")
 """When the exchange of this context must be over, on the monotonic clock."""
 
+_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, TimeoutError, ConnectionError)
+"""What a handshake ends with that is cut or stalls: which it is for one that is closed depends on Python's version."""
+
 
 class HandshakeFailed(HTTPError):
     """The server's TLS is not one to trust or to talk to, so nothing was sent."""
@@ -49,10 +52,6 @@ def _seconds_left() -> float:
     if left <= 0:
         raise TimeoutError("the exchange took too long")
     return left
-
-
-_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, TimeoutError, ConnectionError)
-"""What a handshake ends with that is cut or stalls: which it is for one that is closed depends on Python's version."""
 
 
 class _Reader(io.RawIOBase):
