@@ -11,11 +11,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from baton_local.forking import CAN_FORK
 from baton_local.kfp import journal
 from baton_local.kfp.runner import RunFolder
-
-CAN_FORK = sys.platform == "linux"
-"""macOS's system libraries do not survive a fork without an exec, and Windows has none."""
 
 
 def import_path() -> str:

@@ -14,10 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from baton_local.forking import CAN_FORK
 from baton_local.http_server import bind
 from baton_local.kfp.api import Api
 from baton_local.kfp.faults import Faults
-from baton_local.kfp.launcher import CAN_FORK, Launcher, import_path
+from baton_local.kfp.launcher import Launcher, import_path
 from baton_local.kfp.runs import Run
 from baton_local.kfp.store import Store
 

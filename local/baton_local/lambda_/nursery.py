@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from baton_local.forking import CAN_FORK
 from baton_local.lambda_ import zygote
-
-CAN_FORK = sys.platform == "linux"
-"""macOS's system libraries do not survive a fork without an exec, and Windows has none."""
 
 PYTHON = [sys.executable, "-S", "-P", "-u"]
 """The interpreter with nothing of this environment's site-packages."""

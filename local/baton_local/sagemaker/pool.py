@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from baton_local.forking import CAN_FORK
 from baton_local.sagemaker.kmeans import ClientError
 
 _WAIT_SECONDS = 0.05
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_CAN_FORK = sys.platform == "linux"
-"""macOS's system libraries do not survive a fork without an exec."""
 
 
 class WorkerKilledError(Exception):
@@ -92,7 +91,8 @@ class Worker:
 class _Nursery:
     """Starts workers: forks of a process that has loaded what they need, where that is sound."""
 
-    def __init__(self) -> None:
+    def __init__(self, fork: bool) -> None:
+        self._can_fork = fork
         self._asking: socket.socket | None = None
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -100,7 +100,7 @@ class _Nursery:
         """Start one more worker."""
         ours, theirs = socket.socketpair()
         with theirs:
-            if _CAN_FORK:
+            if self._can_fork:
                 self._fork(theirs)
             else:
                 self._run("serve", theirs)
@@ -147,13 +147,13 @@ class JobFailure(Exception):
 class WorkerPool:
     """At most ``size`` workers, started when they are first needed."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, fork: bool = CAN_FORK) -> None:
         self._size = size
         self._free = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._all: list[Worker] = []
-        self._nursery = _Nursery()
+        self._nursery = _Nursery(fork)
         self._closed = False
 
     @contextmanager

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from baton_local.cloud import EmbeddedCloud
-from baton_local.lambda_.nursery import CAN_FORK, Birth, Nursery
+from baton_local.forking import CAN_FORK
+from baton_local.lambda_.nursery import Birth, Nursery
 from tests.integration.local.lambda_helpers import Answer, Lambda
 
 forks = pytest.mark.skipif(not CAN_FORK, reason="processes are forked on Linux only")

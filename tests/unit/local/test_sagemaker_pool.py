@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from baton_local.forking import CAN_FORK
 from baton_local.sagemaker import pool
 
 
-def test_where_nothing_can_be_forked_a_worker_is_an_interpreter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_CAN_FORK", False)
-    workers = pool.WorkerPool(1)
+def test_where_nothing_can_be_forked_a_worker_is_an_interpreter_of_its_own() -> None:
+    workers = pool.WorkerPool(1, fork=False)
     with workers.lease(lambda: False) as first:
         assert answers(first)
         assert first.alive()
@@ -22,7 +22,7 @@ def test_where_nothing_can_be_forked_a_worker_is_an_interpreter_of_its_own(monke
     assert not second.alive()
 
 
-@pytest.mark.skipif(not pool._CAN_FORK, reason="only Linux forks what has loaded these libraries")
+@pytest.mark.skipif(not CAN_FORK, reason="only Linux forks what has loaded these libraries")
 def test_workers_outlive_what_forked_them_and_the_next_one_gets_another() -> None:
     workers = pool.WorkerPool(2)
     with workers.lease(lambda: False) as first:
